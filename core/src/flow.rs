@@ -1,0 +1,71 @@
+//! What is known of a message before it exists.
+//!
+//! [`Flow`] is to a chain of filters what a type is to a function: every filter says how it
+//! changes the flow ([`Filter::plan`](crate::Filter::plan)), so a chain that could not work is
+//! refused before a job starts, and what would leave can be told without running it.
+
+use std::collections::BTreeMap;
+
+use crate::event::Event;
+use crate::message::{DataKind, Protection};
+use crate::sensitivity::{Bound, Prover};
+use crate::tensor::Schema;
+
+/// What is known of a message at one point of a chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flow {
+    /// What the numbers mean.
+    pub kind: DataKind,
+    /// Names and shapes of the tensors.
+    pub schema: Schema,
+    /// How far their protection has come.
+    pub protection: Protection,
+    /// The sensitivity they will carry a proof of, if any.
+    pub bound: Option<Bound>,
+    /// What has been charged so far; noise is in when this is not empty.
+    pub events: Vec<Event>,
+    /// Tensors that were taken out on the way, and the filter that did it.
+    pub withheld: BTreeMap<String, &'static str>,
+}
+
+/// What an executor will answer a task with, known from the job alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Promise {
+    /// What the numbers will mean.
+    pub kind: DataKind,
+    /// Names, shapes and element types of the task's model.
+    pub schema: Schema,
+    /// In which form the numbers come.
+    pub protection: Protection,
+    /// The sensitivity that the executor will prove, if it is one that can.
+    pub bound: Option<Bound>,
+    /// Gradient steps on private data that one answer is made of.
+    pub local_steps: u32,
+    /// Names of measurements on private data that come with the answer.
+    pub metrics: Vec<String>,
+}
+
+impl Promise {
+    /// The flow at the head of a chain.
+    pub fn flow(&self) -> Flow {
+        Flow {
+            kind: self.kind,
+            schema: self.schema.clone(),
+            protection: self.protection,
+            bound: self.bound,
+            events: Vec::new(),
+            withheld: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a filter is built with, besides its parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildContext<'a> {
+    /// Names, shapes and element types of the task's model.
+    pub model: &'a Schema,
+    /// Neighbouring relation of the data set.
+    pub adjacency: crate::sensitivity::Adjacency,
+    /// Leave to prove sensitivities; present for built-ins only.
+    pub prover: Option<&'a Prover>,
+}

@@ -1,0 +1,351 @@
+//! Sensitivity: how far one record, or one site, can move what a site releases.
+//!
+//! A [`Bound`] is a number anybody may plan with. A [`Sensitivity`] is a bound that somebody has
+//! *proved* of the integers it travels with; only a holder of a [`Prover`] can make one, and
+//! provers are handed to Privet's built-in filters and trainers alone (see
+//! [`Registry`](crate::Registry)).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::{Dtype, Schema, Shape, Slot};
+
+/// Whose participation a guarantee hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// One record of a data set.
+    Record,
+    /// Everything a site holds.
+    Site,
+}
+
+impl Unit {
+    /// The word used in files and texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Unit::Record => "record",
+            Unit::Site => "site",
+        }
+    }
+}
+
+/// Which two data sets count as neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adjacency {
+    /// They differ by one unit being present or absent.
+    #[default]
+    AddRemove,
+    /// They differ by one unit being exchanged for another.
+    Replace,
+}
+
+impl Adjacency {
+    /// The word used in files and texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Adjacency::AddRemove => "add-remove",
+            Adjacency::Replace => "replace",
+        }
+    }
+
+    /// By how much a bound on one unit's contribution grows: exchanging a unit takes one
+    /// contribution out and puts another in.
+    pub const fn factor(self) -> u64 {
+        match self {
+            Adjacency::AddRemove => 1,
+            Adjacency::Replace => 2,
+        }
+    }
+}
+
+/// The lattice step γ = 2^-`exponent`, with |`exponent`| ≤ 100: a power of two, so that decoding
+/// an integer multiplies without rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i16", into = "i16")]
+pub struct Step(i16);
+
+impl Step {
+    /// The step 2^-`exponent`, or `None` outside −100…100.
+    pub const fn new(exponent: i16) -> Option<Self> {
+        if exponent < -100 || exponent > 100 {
+            None
+        } else {
+            Some(Self(exponent))
+        }
+    }
+
+    /// k of 2^-k.
+    pub const fn exponent(self) -> i16 {
+        self.0
+    }
+
+    /// The step as a number.
+    pub fn value(self) -> f64 {
+        2f64.powi(-i32::from(self.0))
+    }
+}
+
+impl TryFrom<i16> for Step {
+    type Error = &'static str;
+    fn try_from(exponent: i16) -> Result<Self, Self::Error> {
+        Self::new(exponent).ok_or("lattice step out of range")
+    }
+}
+
+impl From<Step> for i16 {
+    fn from(step: Step) -> Self {
+        step.0
+    }
+}
+
+/// How far one unit can move a vector of lattice integers, in the Euclidean norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Whose contribution is bounded.
+    pub unit: Unit,
+    /// The bound in lattice units: the norm of one unit's contribution is at most this integer.
+    pub lattice_units: u64,
+    /// The lattice step, so that `lattice_units · step` is the bound in the data's own scale.
+    pub step: Step,
+}
+
+impl Bound {
+    /// The bound in the data's own scale.
+    pub fn value(&self) -> f64 {
+        self.lattice_units as f64 * self.step.value()
+    }
+}
+
+/// Leave to state a [`Sensitivity`]. Made by the registry alone, for built-ins alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Prover(pub(crate) ());
+
+/// A [`Bound`] that was proved of the very integers it is attached to.
+///
+/// ```compile_fail
+/// use privet_core::sensitivity::{Bound, Sensitivity};
+/// fn forge(bound: Bound) -> Sensitivity { Sensitivity { bound } } // private field
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sensitivity {
+    bound: Bound,
+}
+
+impl Sensitivity {
+    /// States a bound.
+    ///
+    /// # Guarantee
+    /// By the caller: for every two neighbouring (add/remove) data sets, the integers this is
+    /// attached to differ by at most `bound.lattice_units` in the Euclidean norm.
+    pub fn proven(_: &Prover, bound: Bound) -> Self {
+        Self { bound }
+    }
+
+    /// What was proved.
+    pub fn bound(&self) -> Bound {
+        self.bound
+    }
+}
+
+/// One tensor of lattice integers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatticeTensor {
+    shape: Shape,
+    values: Vec<i64>,
+}
+
+impl LatticeTensor {
+    /// A tensor, or `None` when the shape does not hold exactly these values.
+    pub fn new(shape: Shape, values: Vec<i64>) -> Option<Self> {
+        (shape.elements() == values.len() as u64).then_some(Self { shape, values })
+    }
+
+    /// Its dimensions.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Its elements, in units of the lattice step.
+    pub fn values(&self) -> &[i64] {
+        &self.values
+    }
+}
+
+/// Integer tensors on a lattice of public step, with the sensitivity somebody proved of them.
+///
+/// Whatever could change the sensitivity drops it: [`Lattice::map`] gives back a lattice without
+/// one. [`Lattice::retain`] is a projection, which moves no two points further apart, so it keeps
+/// what was proved; so does noise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lattice {
+    step: Step,
+    tensors: BTreeMap<String, LatticeTensor>,
+    sensitivity: Option<Sensitivity>,
+}
+
+impl Lattice {
+    /// Integers of which nothing is proved.
+    pub fn new(step: Step, tensors: BTreeMap<String, LatticeTensor>) -> Self {
+        Self {
+            step,
+            tensors,
+            sensitivity: None,
+        }
+    }
+
+    /// Integers with a proved sensitivity, or `None` when its step is another one.
+    pub fn with_sensitivity(
+        step: Step,
+        tensors: BTreeMap<String, LatticeTensor>,
+        sensitivity: Sensitivity,
+    ) -> Option<Self> {
+        (sensitivity.bound.step == step).then_some(Self {
+            step,
+            tensors,
+            sensitivity: Some(sensitivity),
+        })
+    }
+
+    /// The lattice step.
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, LatticeTensor> {
+        &self.tensors
+    }
+
+    /// What was proved of these integers, if anything.
+    pub fn sensitivity(&self) -> Option<Sensitivity> {
+        self.sensitivity
+    }
+
+    /// Keeps the named tensors. A projection: the sensitivity stays.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.tensors.retain(|name, _| keep(name));
+    }
+
+    /// Changes the integers tensor by tensor, in the order of their names. The sensitivity is
+    /// dropped, since it spoke of the old integers.
+    pub fn map<E>(
+        mut self,
+        mut change: impl FnMut(&mut [i64]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        for tensor in self.tensors.values_mut() {
+            change(&mut tensor.values)?;
+        }
+        self.sensitivity = None;
+        Ok(self)
+    }
+
+    /// Adds to the integers what does not depend on them, tensor by tensor in the order of their
+    /// names. A translation moves no two points apart: the sensitivity stays.
+    ///
+    /// # Guarantee
+    /// By the caller: `add` adds, to each integer, a number drawn independently of all of them.
+    ///
+    /// # Errors
+    /// What `add` returns; the lattice is gone then.
+    pub fn add_independent<E>(
+        mut self,
+        _: &Prover,
+        mut add: impl FnMut(&mut [i64]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        for tensor in self.tensors.values_mut() {
+            add(&mut tensor.values)?;
+        }
+        Ok(self)
+    }
+
+    /// Number of integers.
+    pub fn elements(&self) -> u64 {
+        self.tensors.values().map(|t| t.shape.elements()).sum()
+    }
+
+    /// The narrowest element type that holds every integer. Public only once noise is in.
+    pub fn dtype(&self) -> Dtype {
+        let narrow = |t: &LatticeTensor| t.values.iter().all(|&v| i32::try_from(v).is_ok());
+        if self.tensors.values().all(narrow) {
+            Dtype::I32
+        } else {
+            Dtype::I64
+        }
+    }
+
+    /// Names and shapes, with the element type given.
+    pub fn schema(&self, dtype: Dtype) -> Schema {
+        let slot = |tensor: &LatticeTensor| Slot {
+            shape: tensor.shape.clone(),
+            dtype,
+        };
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), slot(tensor)))
+            .collect()
+    }
+
+    /// Euclidean norm in the data's own scale.
+    pub fn l2(&self) -> f64 {
+        let square: f64 = self
+            .tensors
+            .values()
+            .flat_map(|t| &t.values)
+            .map(|&v| (v as f64) * (v as f64))
+            .sum();
+        square.sqrt() * self.step.value()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lattice() -> Lattice {
+        let step = Step::new(20).unwrap();
+        let bound = Bound {
+            unit: Unit::Record,
+            lattice_units: 7,
+            step,
+        };
+        let vector = |values: Vec<i64>| {
+            LatticeTensor::new(Shape::new(vec![values.len() as u64]).unwrap(), values).unwrap()
+        };
+        let tensors = [("a", vec![1, 2]), ("b", vec![1 << 40])]
+            .map(|(name, values)| (name.to_owned(), vector(values)));
+        Lattice::with_sensitivity(step, tensors.into(), Sensitivity::proven(&Prover(()), bound))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_projection_keeps_the_sensitivity_and_a_map_drops_it() {
+        let mut projected = lattice();
+        projected.retain(|name| name == "a");
+        assert_eq!(projected.elements(), 2);
+        assert!(projected.sensitivity().is_some());
+        let mapped = lattice().map::<()>(|_| Ok(())).unwrap();
+        assert!(mapped.sensitivity().is_none());
+    }
+
+    #[test]
+    fn the_element_type_is_the_narrowest() {
+        let mut lattice = lattice();
+        assert_eq!(lattice.dtype(), Dtype::I64);
+        lattice.retain(|name| name == "a");
+        assert_eq!(lattice.dtype(), Dtype::I32);
+    }
+
+    #[test]
+    fn a_bound_of_another_step_is_not_taken() {
+        let bound = Bound {
+            unit: Unit::Site,
+            lattice_units: 1,
+            step: Step::new(3).unwrap(),
+        };
+        let proof = Sensitivity::proven(&Prover(()), bound);
+        assert!(Lattice::with_sensitivity(Step::new(4).unwrap(), BTreeMap::new(), proof).is_none());
+    }
+}

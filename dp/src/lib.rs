@@ -1,0 +1,28 @@
+//! Differential privacy.
+//!
+//! ```text
+//!   per-record gradients ──RecordSum──▶ integers, |one record| ≤ c ─┐
+//!   whole update ────────clip─────────▶ integers, |the update| ≤ c ─┴─gaussian (σ = z·c)─▶ leaves
+//!                                                                        │
+//!   ledger: reserve ◀── before training        commit, on disk ◀─────────┘ before bytes move
+//! ```
+//!
+//! Constraining sensitivity and adding noise are two duties: [`lattice`] proves the bound on
+//! integers, `gaussian` scales exact integer noise to the proof it finds. [`accounting`] turns
+//! events into (ε, δ); [`SiteLedger`] stores events, never ε.
+
+pub mod accounting;
+mod clip;
+mod gaussian;
+pub mod lattice;
+mod ledger;
+
+pub use gaussian::sample;
+pub use ledger::SiteLedger;
+
+use privet_core::FilterSpec;
+
+/// The specs of this crate's filters.
+pub fn specs() -> [FilterSpec; 2] {
+    [clip::SPEC, gaussian::SPEC]
+}

@@ -1,0 +1,1 @@
+//! Rounds, workflows, spool, checkpoints

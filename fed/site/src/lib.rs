@@ -1,0 +1,1 @@
+//! The data owner's process: joins, trains, releases through its gate

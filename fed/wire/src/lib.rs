@@ -1,0 +1,1 @@
+//! How bytes travel: protocol, mutual TLS, chunks; the only sender

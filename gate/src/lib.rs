@@ -1,0 +1,1 @@
+//! What a site allows and who enforces it

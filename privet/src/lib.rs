@@ -1,0 +1,1 @@
+//! Privet as a library: every filter registered, simulation, kits, report

@@ -1,0 +1,1 @@
+//! Suites across Privet's crates
