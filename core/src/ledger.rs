@@ -62,8 +62,16 @@ pub struct Quote {
     pub after: f64,
     /// The first round of the plan that the budget could not pay, if it is within `horizon`.
     pub refused_from_round: Option<u32>,
+    /// The largest chance with which anybody who sees all of it, and would have guessed 50:50,
+    /// can tell whether one unit took part: (1 + total variation)/2, from ½ to 1.
+    pub guess_rate: f64,
     /// Name of the accountant.
     pub accountant: String,
+}
+
+/// ε for people: rounded up to three decimals, so that what is read is never below what is true.
+pub fn rounded_up(epsilon: f64) -> String {
+    format!("{:.3}", (epsilon * 1000.0).ceil() / 1000.0)
 }
 
 /// State of an entry.

@@ -197,7 +197,10 @@ mod tests {
             // Never below the exact value of the continuous mechanism.
             let exact = gaussian_epsilon(f64::from(n).sqrt() / z, 1e-5);
             prop_assert!(fewer.epsilon(1e-5) >= exact * (1.0 - 1e-9));
-            prop_assert!(fewer.epsilon(1e-5) <= exact * 1.001 + 1e-6);
+            // Beyond ε = 10 the bound for discreteness, which grows with e^ε, takes over.
+            if exact < 10.0 {
+                prop_assert!(fewer.epsilon(1e-5) <= exact * 1.001 + 1e-6);
+            }
             let mut one_by_one = Spent::default();
             (0..n).for_each(|_| one_by_one.add(&event(z)));
             prop_assert!(one_by_one.mu_square_units == fewer.mu_square_units);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use privet_core::clock::Clock;
 use privet_core::event::Event;
 use privet_core::ledger::{
-    Account, Entry, EntryState, Ledger, Purpose, Quote, ReservationId, Statement,
+    Account, Entry, EntryState, Ledger, Purpose, Quote, ReservationId, Statement, rounded_up,
 };
 use privet_core::{Code, Reason};
 use privet_store::{Store, StoreError, Table, Transaction};
@@ -200,13 +200,13 @@ impl Ledger for SiteLedger {
             if !fits(&account, &after) {
                 let detail = format!(
                     "asked ε {} in total after round {} ({}, δ {:e}, {}); the budget of `{dataset}` is ε {}, of which {} is spent",
-                    up(after.epsilon(budget.delta)),
+                    rounded_up(after.epsilon(budget.delta)),
                     purpose.round,
                     account.unit.as_str(),
                     budget.delta,
                     account.adjacency.as_str(),
                     budget.epsilon,
-                    up(spent.epsilon(budget.delta)),
+                    rounded_up(spent.epsilon(budget.delta)),
                 );
                 return Err(Failure(Reason::new(Code::BudgetExhausted, detail)));
             }
@@ -265,6 +265,7 @@ impl Ledger for SiteLedger {
             planned: round.times(rounds).epsilon(delta),
             after: after(rounds).epsilon(delta),
             refused_from_round,
+            guess_rate: f64::midpoint(1.0, after(rounds).delta(0.0)).min(1.0),
             accountant: ACCOUNTANT.to_owned(),
         })
     }
@@ -293,11 +294,6 @@ impl Ledger for SiteLedger {
             .filter_map(|(name, _)| String::from_utf8(name).ok())
             .collect())
     }
-}
-
-/// ε for people: rounded up to three digits.
-fn up(epsilon: f64) -> String {
-    format!("{:.3}", (epsilon * 1000.0).ceil() / 1000.0)
 }
 
 #[cfg(test)]

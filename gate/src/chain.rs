@@ -1,0 +1,382 @@
+//! A policy and a job, held against each other before anything starts.
+//!
+//! ```text
+//!   promise of the executor ─▶ job filters ─▶ site filters ─▶ what leaves, and what it costs
+//! ```
+//! Every filter says how it changes what is known of a message
+//! ([`Filter::plan`](privet_core::Filter::plan)); a chain that could not work, or that would let
+//! something leave unpaid, is refused here.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use privet_core::event::{Event, Mechanism};
+use privet_core::filter::{Filter, FilterContext};
+use privet_core::flow::{BuildContext, Flow, Promise};
+use privet_core::message::{DataKind, Protection};
+use privet_core::sensitivity::{Adjacency, Unit};
+use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
+
+use crate::filter_use::FilterUse;
+use crate::finding::{Finding, Source};
+use crate::job::{Direction, Job, Side};
+use crate::policy::{Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Rule};
+
+/// Who put a filter into a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The researcher.
+    Job,
+    /// The data owner.
+    Site,
+}
+
+impl Owner {
+    /// The word used in receipts and audit lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Owner::Job => "job",
+            Owner::Site => "site",
+        }
+    }
+}
+
+/// Why a policy and a job do not go together.
+#[derive(Debug, Clone)]
+pub enum CompileError {
+    /// A file says something that cannot work: exit code 2.
+    Invalid(Vec<Finding>),
+    /// The policy does not allow the job.
+    Refused(Box<Refusal>),
+}
+
+impl CompileError {
+    /// As a refusal, for a peer or an audit line.
+    pub fn refusal(&self, site: &str) -> Refusal {
+        match self {
+            CompileError::Refused(refusal) => (**refusal).clone(),
+            CompileError::Invalid(findings) => {
+                let detail = findings
+                    .first()
+                    .map_or_else(String::new, |finding| finding.message.clone());
+                let reason = Reason::new(Code::InvalidPolicy, detail);
+                Refusal::new(site, Stage::Compile, reason)
+            }
+        }
+    }
+}
+
+/// One filter in its place.
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) owner: Owner,
+    filter: Box<dyn Filter>,
+}
+
+impl Link {
+    /// As receipts and audit lines name it.
+    pub(crate) fn tag(&self) -> String {
+        format!("{}@{}", self.name, self.owner.as_str())
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        self.filter.describe()
+    }
+}
+
+/// What one rule makes of one job.
+pub struct Chain {
+    pub(crate) rule: Rule,
+    pub(crate) dataset: Dataset,
+    pub(crate) promise: Promise,
+    pub(crate) out: Vec<Link>,
+    pub(crate) input: Vec<Link>,
+    /// What leaves.
+    pub(crate) flow: Flow,
+    pub(crate) dangers: Vec<String>,
+    pub(crate) rounds: u32,
+}
+
+impl Chain {
+    /// Compiles the rule of a policy that matches a job.
+    ///
+    /// # Errors
+    /// When a file says something that cannot work, or the policy does not allow the job.
+    pub fn compile(
+        policy: &Policy,
+        job: &Job,
+        promise: &Promise,
+        registry: &Registry,
+        submitter: &str,
+    ) -> Result<Self, CompileError> {
+        let refuse = |reason: Reason| Refusal::new(&policy.site, Stage::Compile, reason);
+        let refused = |refusal: Refusal| CompileError::Refused(Box::new(refusal));
+        let asked = Asked {
+            task: job.workflow.task(),
+            dataset: &job.train.dataset,
+            kind: promise.kind,
+            job: &job.name,
+            submitter,
+        };
+        let Some(dataset) = policy.datasets.get(asked.dataset) else {
+            let detail = format!("the policy declares no data set `{}`", asked.dataset);
+            return Err(refused(refuse(Reason::new(Code::UnknownDataset, detail))));
+        };
+        let Some(rule) = policy.rule(&asked) else {
+            let detail = format!(
+                "no rule matches task `{}` on data set `{}` with kind `{}`",
+                asked.task,
+                asked.dataset,
+                asked.kind.as_str()
+            );
+            return Err(refused(refuse(Reason::new(Code::NoMatchingRule, detail))));
+        };
+        let by_rule = |reason| refused(refuse(reason).by_rule(&rule.id));
+        admissible(rule, dataset, job, promise).map_err(by_rule)?;
+
+        let compiler = Compiler {
+            policy,
+            job,
+            registry,
+            rule,
+            adjacency: dataset.adjacency,
+            promise,
+        };
+        let (out, flow) = compiler.direction(Direction::Out, promise.flow())?;
+        let (input, _) = compiler.direction(Direction::In, task_flow(promise))?;
+
+        let unfiltered = rule.out == Out::DangerUnfiltered;
+        if dataset.unit == Unit::Record && flow.events.is_empty() && !unfiltered {
+            let detail = format!(
+                "data set `{}` hides single records, and nothing in this chain adds noise",
+                dataset.id
+            );
+            return Err(by_rule(Reason::new(Code::UnpaidRelease, detail)));
+        }
+        if let Some(event) = flow.events.iter().find(|event| event.unit != dataset.unit) {
+            let detail = format!(
+                "the data set's budget hides a {}, the noise of this chain hides a {}",
+                dataset.unit.as_str(),
+                event.unit.as_str()
+            );
+            return Err(by_rule(Reason::new(Code::UnitMismatch, detail)));
+        }
+        Ok(Self {
+            rule: rule.clone(),
+            dataset: dataset.clone(),
+            promise: promise.clone(),
+            out,
+            input,
+            flow,
+            dangers: unfiltered
+                .then(|| DANGER_UNFILTERED.to_owned())
+                .into_iter()
+                .collect(),
+            rounds: job.fedavg.rounds,
+        })
+    }
+
+    /// What each round charges the data set's budget with.
+    pub fn events(&self) -> &[Event] {
+        &self.flow.events
+    }
+
+    /// Name of the rule.
+    pub fn rule(&self) -> &str {
+        &self.rule.id
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// σ over sensitivity of the noise that every round gets.
+    pub fn noise_multiplier(&self) -> Option<f64> {
+        self.flow.events.first().map(|event| {
+            let Mechanism::Gaussian {
+                noise_multiplier, ..
+            } = event.mechanism;
+            noise_multiplier
+        })
+    }
+}
+
+/// What is decided of a rule and a job without looking at filters.
+fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> Result<(), Reason> {
+    let refuse = |code, detail: String| Err(Reason::new(code, detail));
+    let rounds = job.fedavg.rounds;
+    if let Some(max) = rule.rounds_max
+        && rounds > max
+    {
+        let detail = format!("the job asks for {rounds} rounds, the rule allows {max}");
+        return refuse(Code::RoundsMax, detail);
+    }
+    if rule.attested {
+        let detail = "the rule admits attested peers, and this version attests none";
+        return refuse(Code::NotAttested, detail.to_owned());
+    }
+    if rule.protect.is_some() || job.protect.is_some() {
+        let detail = "sealing (`protect`) is not built in this version";
+        return refuse(Code::NotBuilt, detail.to_owned());
+    }
+    if dataset.unit == Unit::Record {
+        if promise.local_steps > 1 {
+            let detail = format!(
+                "{} local steps a round; under unit = \"record\" one is allowed",
+                promise.local_steps
+            );
+            return refuse(Code::LocalSteps, detail);
+        }
+        if let Some(metric) = rule.metrics.first() {
+            let detail = format!("`{metric}` is computed on private records and would leave unpaid");
+            return refuse(Code::MetricRefused, detail);
+        }
+    }
+    Ok(())
+}
+
+/// What arrives at a site: the model.
+fn task_flow(promise: &Promise) -> Flow {
+    Flow {
+        kind: DataKind::Weights,
+        protection: Protection::Plain,
+        bound: None,
+        ..promise.flow()
+    }
+}
+
+struct Compiler<'a> {
+    policy: &'a Policy,
+    job: &'a Job,
+    registry: &'a Registry,
+    rule: &'a Rule,
+    adjacency: Adjacency,
+    promise: &'a Promise,
+}
+
+impl Compiler<'_> {
+    /// Builds and plans the filters of one direction. The site's own are nearest the wire: last
+    /// on the way out, first on the way in.
+    fn direction(&self, at: Direction, flow: Flow) -> Result<(Vec<Link>, Flow), CompileError> {
+        let job = self
+            .job
+            .filters_at(Side::Site, at)
+            .map(|filter| (Owner::Job, filter));
+        let site: &[FilterUse] = match (at, &self.rule.out) {
+            (Direction::In, _) => &self.rule.input,
+            (Direction::Out, Out::Filters(filters)) => filters,
+            (Direction::Out, Out::DangerUnfiltered) => &[],
+        };
+        let site = site.iter().map(|filter| (Owner::Site, filter));
+        let uses: Vec<_> = match at {
+            Direction::Out => job.chain(site).collect(),
+            Direction::In => site.chain(job).collect(),
+        };
+        let mut links = Vec::with_capacity(uses.len());
+        let mut flow = flow;
+        for (owner, used) in uses {
+            let context = BuildContext {
+                model: &self.promise.schema,
+                adjacency: self.adjacency,
+                prover: None,
+            };
+            let planned = build(self.registry, used, &context, owner, flow);
+            let (link, next) = planned.map_err(|reason| self.place(owner, used, reason))?;
+            links.push(link);
+            flow = next;
+        }
+        Ok((links, flow))
+    }
+
+    fn place(&self, owner: Owner, used: &FilterUse, reason: Reason) -> CompileError {
+        let source = match owner {
+            Owner::Job => &self.job.source,
+            Owner::Site => &self.policy.source,
+        };
+        blame(source, used, reason, &self.policy.site, Some(&self.rule.id))
+    }
+}
+
+fn build(
+    registry: &Registry,
+    used: &FilterUse,
+    context: &BuildContext<'_>,
+    owner: Owner,
+    flow: Flow,
+) -> Result<(Link, Flow), Reason> {
+    let filter = registry.build(&used.name, &used.params, context)?;
+    let flow = filter.plan(flow)?;
+    let name = used.name.clone();
+    Ok((
+        Link {
+            name,
+            owner,
+            filter,
+        },
+        flow,
+    ))
+}
+
+/// A reason that a file is to blame for becomes a finding in it, any other a refusal.
+fn blame(
+    source: &Source,
+    used: &FilterUse,
+    reason: Reason,
+    site: &str,
+    rule: Option<&str>,
+) -> CompileError {
+    if reason.code.exit_code() == 2 {
+        let message = format!("`{}`: {}", used.name, reason.detail);
+        let finding = source.error(reason.code.as_str(), message, used.span.clone());
+        return CompileError::Invalid(vec![finding.help(reason.code.help())]);
+    }
+    let refusal = Refusal::new(site, Stage::Compile, reason).by_filter(&used.name);
+    CompileError::Refused(Box::new(Refusal {
+        rule: rule.map(str::to_owned),
+        ..refusal
+    }))
+}
+
+/// The job's filters on the server, in one direction.
+pub(crate) fn server_links(
+    job: &Job,
+    at: Direction,
+    flow: Flow,
+    registry: &Registry,
+    promise: &Promise,
+) -> Result<Vec<Link>, CompileError> {
+    let context = BuildContext {
+        model: &promise.schema,
+        adjacency: Adjacency::AddRemove,
+        prover: None,
+    };
+    let mut links = Vec::new();
+    let mut flow = flow;
+    for used in job.filters_at(Side::Server, at) {
+        let (link, next) = build(registry, used, &context, Owner::Job, flow)
+            .map_err(|reason| blame(&job.source, used, reason, "server", None))?;
+        links.push(link);
+        flow = next;
+    }
+    Ok(links)
+}
+
+/// Runs a message through filters; a panic in one becomes a refusal.
+pub(crate) fn run(
+    links: &[Link],
+    mut message: Message,
+    context: &mut FilterContext<'_>,
+) -> Result<Message, (Reason, String)> {
+    for link in links {
+        let applied = catch_unwind(AssertUnwindSafe(|| link.filter.apply(message, context)));
+        let blame = |reason| (reason, link.name.clone());
+        message = applied
+            .map_err(|_| Reason::new(Code::FilterPanicked, "the filter panicked"))
+            .and_then(|result| result)
+            .map_err(blame)?;
+    }
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{bound, job, policy, promise, registry};
+
+const GAUSSIAN: &str = r#"{ filter = "gaussian", noise-multiplier = 4.0 }"#;
+const CLIP: &str = r#"{ filter = "clip", l2 = 1.0 }"#;
+
+/// What a rule with this `out` makes of a job: "ok", or the code it is refused with.
+fn check(unit: &str, out: &str, more: &str, job_more: &str, promise: &Promise) -> String {
+    let policy = policy(unit, out, more);
+    match Chain::compile(&policy, &job(job_more), promise, &registry(), "local") {
+        Ok(_) => "ok".to_owned(),
+        Err(CompileError::Refused(refusal)) => refusal.code.to_string(),
+        Err(CompileError::Invalid(findings)) => format!("{} line {}", findings[0].code, findings[0].line),
+    }
+}
+
+#[test]
+fn record_level_noise_is_paid_and_derived() {
+    let policy = policy("record", &format!("[{GAUSSIAN}]"), "");
+    let chain = Chain::compile(&policy, &job(""), &promise(Some(bound())), &registry(), "local").unwrap();
+    assert_eq!(chain.noise_multiplier(), Some(4.0));
+    let Mechanism::Gaussian { sigma_units, coordinates, .. } = chain.events()[0].mechanism;
+    assert_eq!(coordinates, 3);
+    assert_eq!(sigma_units, (4.0 * bound().lattice_units as f64).next_up());
+}
+
+#[test]
+fn chains_that_cannot_work_or_do_not_pay_are_refused() {
+    let record = promise(Some(bound()));
+    let site = promise(None);
+    let noise = format!("[{GAUSSIAN}]");
+    let clip_noise = format!("[{CLIP}, {GAUSSIAN}]");
+    let schema = r#"[{ filter = "schema" }]"#;
+    assert_eq!(check("record", &noise, "", "", &record), "ok");
+    assert_eq!(check("site", &clip_noise, "", "", &site), "ok");
+    assert_eq!(check("record", &noise, "", "", &site), "missing-sensitivity line 12");
+    assert_eq!(check("record", &clip_noise, "", "", &record), "wrong-stage line 12");
+    assert_eq!(check("record", &clip_noise, "", "", &site), "unit-mismatch");
+    assert_eq!(check("site", &noise, "", "", &record), "unit-mismatch");
+    assert_eq!(check("record", schema, "", "", &record), "unpaid-release");
+    assert_eq!(check("record", schema, "", "", &site), "unpaid-release");
+    assert_eq!(check("record", "\"danger-unfiltered\"", "", "", &site), "ok");
+    assert_eq!(check("site", schema, "", "", &site), "ok");
+    assert_eq!(check("record", r#"[{ filter = "block" }]"#, "", "", &record), "blocked");
+    let small = format!(r#"[{{ filter = "max-size", bytes = 11 }}, {GAUSSIAN}]"#);
+    assert_eq!(check("record", &small, "", "", &record), "too-large");
+    let glob = format!(r#"[{{ filter = "allow-tensors", names = ["enc.*"] }}, {GAUSSIAN}]"#);
+    assert_eq!(check("record", &glob, "", "", &record), "invalid-policy line 12");
+}
+
+#[test]
+fn requirements_hold() {
+    let record = promise(Some(bound()));
+    let noise = format!("[{GAUSSIAN}]");
+    let with = |more: &str, job_more: &str| check("record", &noise, more, job_more, &record);
+    assert_eq!(with("require = { rounds-max = 19 }", ""), "rounds-max");
+    assert_eq!(with("require = { rounds-max = 20 }", ""), "ok");
+    assert_eq!(with("require = { attested = { server = [\"gpu-cc\"] } }", ""), "not-attested");
+    assert_eq!(with("protect = { scheme = \"threshold\", min-sites = 4 }", ""), "not-built");
+    assert_eq!(with("", "[protect]\nscheme = \"threshold\"\nmin-sites = 4"), "not-built");
+    assert_eq!(with("metrics = { allow = [\"loss\"] }", ""), "metric-refused");
+    let steps = Promise {
+        local_steps: 2,
+        ..record.clone()
+    };
+    assert_eq!(check("record", &noise, "", "", &steps), "local-steps");
+}
+
+#[test]
+fn no_rule_no_job() {
+    let record = promise(Some(bound()));
+    let policy = policy("record", &format!("[{GAUSSIAN}]"), "");
+    let code = |job: &Job| match Chain::compile(&policy, job, &record, &registry(), "local") {
+        Err(CompileError::Refused(refusal)) => refusal.code,
+        _ => panic!("a refusal was expected"),
+    };
+    let mut other = job("");
+    other.train.dataset = "mr".into();
+    assert_eq!(code(&other), Code::UnknownDataset);
+    let statistics = Job {
+        workflow: crate::WorkflowKind::Statistics,
+        ..job("")
+    };
+    assert_eq!(code(&statistics), Code::NoMatchingRule);
+}
+
+/// A job's filters come before the site's on the way out and after them on the way in.
+#[test]
+fn site_filters_are_nearest_the_wire() {
+    let filter = |at: &str| format!("[[filter]]\ntask = [\"train\"]\nat = \"{at}\"\nfilter = \"schema\"\n");
+    let policy = policy(
+        "record",
+        &format!("[{GAUSSIAN}]"),
+        "in = [{ filter = \"max-size\", bytes = \"1 MiB\" }]",
+    );
+    let job = job(&(filter("out") + &filter("in")));
+    let chain = Chain::compile(&policy, &job, &promise(Some(bound())), &registry(), "local").unwrap();
+    let tags = |links: &[Link]| links.iter().map(Link::tag).collect::<Vec<_>>();
+    assert_eq!(tags(&chain.out), ["schema@job", "gaussian@site"]);
+    assert_eq!(tags(&chain.input), ["max-size@site", "schema@job"]);
+}
+
+proptest! {
+    /// Whatever filters a job adds, the site's filters are all there, in their order, last; and a
+    /// record-level chain that compiles is paid for.
+    #[test]
+    fn a_job_adds_and_never_removes(
+        added in proptest::collection::vec(0usize..5, 0..4),
+        site_gaussian: bool,
+    ) {
+        const POOL: [&str; 5] = [
+            "filter = \"schema\"",
+            "filter = \"gaussian\"\nnoise-multiplier = 1.0",
+            "filter = \"allow-tensors\"\nnames = [\"*\"]",
+            "filter = \"max-size\"\nbytes = 1000",
+            "filter = \"clip\"\nl2 = 1.0",
+        ];
+        let more: String = added
+            .iter()
+            .map(|&i| format!("[[filter]]\ntask = [\"train\"]\nat = \"out\"\n{}\n", POOL[i]))
+            .collect();
+        let out = match site_gaussian {
+            true => format!(r#"[{{ filter = "schema" }}, {GAUSSIAN}]"#),
+            false => r#"[{ filter = "schema" }]"#.to_owned(),
+        };
+        let policy = policy("record", &out, "");
+        let compiled = Chain::compile(&policy, &job(&more), &promise(Some(bound())), &registry(), "local");
+        if let Ok(chain) = compiled {
+            prop_assert!(!chain.events().is_empty());
+            let least = if site_gaussian { 4.0 } else { 1.0 };
+            prop_assert!(chain.noise_multiplier() >= Some(least));
+            let site: Vec<_> = chain.out.iter().skip(added.len()).map(Link::tag).collect();
+            let expected: &[&str] = if site_gaussian { &["schema@site", "gaussian@site"] } else { &["schema@site"] };
+            prop_assert_eq!(site, expected);
+        } else {
+            // Only a clip of what is on the lattice already, or the want of any noise, is refused.
+            prop_assert!(added.contains(&4) || !(site_gaussian || added.contains(&1)));
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! What a policy makes of a job, in words that a data protection officer can read aloud.
+//!
+//! Sentences about a filter come from the filter; sentences about the chain are made here;
+//! numbers come from the compiled chain and from the ledger's quote.
+
+use privet_core::ledger::{Ledger, rounded_up};
+use privet_core::message::{DataKind, Protection};
+use privet_core::sensitivity::{Adjacency, Unit};
+use privet_core::tensor::Shape;
+use privet_core::{Reason, Refusal, Registry};
+use serde::Serialize;
+
+use crate::chain::{Chain, CompileError};
+use crate::job::Job;
+use crate::policy::{Dataset, Policy};
+
+/// One tensor that leaves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Leaf {
+    /// Its name.
+    pub tensor: String,
+    /// Its dimensions.
+    pub shape: Shape,
+    /// In which form it leaves.
+    #[serde(rename = "as")]
+    pub form: String,
+}
+
+/// What the plan costs one data set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Privacy {
+    /// The data set.
+    pub dataset: String,
+    /// Whose participation is hidden.
+    pub unit: Unit,
+    /// Neighbouring relation.
+    pub adjacency: Adjacency,
+    /// Who adds the noise: `local`, each site all of its own.
+    pub view: &'static str,
+    /// Name of the mechanism; `none` when nothing is noised.
+    pub mechanism: &'static str,
+    /// σ over sensitivity.
+    pub noise_multiplier: Option<f64>,
+    /// Planned rounds.
+    pub rounds: u32,
+    /// ε of the plan alone.
+    pub epsilon: Option<f64>,
+    /// δ of the budget.
+    pub delta: f64,
+    /// Name of the accountant.
+    pub accountant: String,
+    /// ε of the budget.
+    pub budget: f64,
+    /// ε spent or reserved before the plan.
+    pub spent: f64,
+    /// Budget less what is spent after the plan; never below 0.
+    pub left: f64,
+    /// The first round that the budget could not pay.
+    pub refused_from_round: Option<u32>,
+    /// Largest chance of telling whether one unit took part, for one who would have guessed 50:50.
+    pub guess_rate: f64,
+}
+
+/// Something the owner should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Kebab-case code.
+    pub code: String,
+    /// In words.
+    pub text: String,
+}
+
+/// What a policy makes of a job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// `allowed` or `refused`.
+    pub decision: &'static str,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// Its line in the policy.
+    pub line: Option<usize>,
+    /// What leaves.
+    pub leaves: Vec<Leaf>,
+    /// Tensors of the model that do not.
+    pub withheld: Vec<String>,
+    /// Who sees it.
+    pub seen_by: String,
+    /// What it costs.
+    pub privacy: Vec<Privacy>,
+    /// What the owner should know.
+    pub warnings: Vec<Warning>,
+    /// What is not protected.
+    pub not_covered: Vec<String>,
+    /// Why the job is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    #[serde(skip)]
+    first_line: String,
+    #[serde(skip)]
+    paragraphs: Vec<(&'static str, String)>,
+}
+
+/// Explains what a policy makes of `rounds` rounds of a job.
+///
+/// # Errors
+/// When a file says something that cannot work. A refusal is an explanation.
+pub fn explain(
+    policy: &Policy,
+    job: &Job,
+    promise: &privet_core::flow::Promise,
+    registry: &Registry,
+    ledger: &dyn Ledger,
+    rounds: u32,
+) -> Result<Explanation, CompileError> {
+    match Chain::compile(policy, job, promise, registry, "local") {
+        Ok(chain) => allowed(policy, job, &chain, registry, ledger, rounds).map_err(|reason| {
+            let stage = privet_core::Stage::Compile;
+            CompileError::Refused(Box::new(Refusal::new(&policy.site, stage, reason)))
+        }),
+        Err(CompileError::Refused(refusal)) => Ok(refused(policy, job, *refusal)),
+        Err(invalid) => Err(invalid),
+    }
+}
+
+fn refused(policy: &Policy, job: &Job, refusal: Refusal) -> Explanation {
+    let rule = refusal.rule.clone();
+    let line = policy
+        .rules
+        .iter()
+        .find(|candidate| Some(&candidate.id) == rule.as_ref())
+        .map(|rule| policy.line(rule));
+    let place = match (&rule, line) {
+        (Some(rule), Some(line)) => format!(" by rule `{rule}` ({}:{line})", policy.source.name),
+        _ => format!(" ({})", policy.source.name),
+    };
+    Explanation {
+        decision: "refused",
+        rule,
+        line,
+        leaves: Vec::new(),
+        withheld: Vec::new(),
+        seen_by: "nobody".to_owned(),
+        privacy: Vec::new(),
+        warnings: Vec::new(),
+        not_covered: Vec::new(),
+        first_line: format!("{} REFUSES job `{}`{place}.", policy.site, job.name),
+        paragraphs: vec![
+            ("Why", format!("{} ({}).", sentence(&refusal.detail), refusal.code)),
+            ("What leaves", "Nothing.".to_owned()),
+            ("What to do", sentence(&refusal.help) + "."),
+        ],
+        refusal: Some(refusal),
+    }
+}
+
+fn allowed(
+    policy: &Policy,
+    job: &Job,
+    chain: &Chain,
+    registry: &Registry,
+    ledger: &dyn Ledger,
+    rounds: u32,
+) -> Result<Explanation, Reason> {
+    let dataset = &chain.dataset;
+    let quote = ledger.quote(&dataset.id, chain.events(), rounds)?;
+    let paid = !chain.events().is_empty();
+    let mut privacy = Privacy {
+        dataset: dataset.id.clone(),
+        unit: dataset.unit,
+        adjacency: dataset.adjacency,
+        view: "local",
+        mechanism: if paid { "gaussian" } else { "none" },
+        noise_multiplier: chain.noise_multiplier(),
+        rounds,
+        epsilon: paid.then_some(quote.planned),
+        delta: dataset.delta,
+        accountant: quote.accountant,
+        budget: dataset.epsilon,
+        spent: quote.spent,
+        left: (dataset.epsilon - quote.after).max(0.0),
+        refused_from_round: quote.refused_from_round,
+        guess_rate: quote.guess_rate,
+    };
+    if !paid {
+        privacy.guess_rate = 1.0;
+    }
+    let warnings = warnings(policy, chain, &privacy);
+    let not_covered = not_covered(policy, chain, registry);
+    let line = policy.line(&chain.rule);
+    let form = match (chain.flow.protection, paid) {
+        (Protection::Lattice, true) => "integers with noise",
+        (Protection::Lattice, false) => "clipped integers, no noise",
+        (Protection::Plain, _) => "as it is",
+    };
+    let leaves: Vec<Leaf> = chain
+        .flow
+        .schema
+        .0
+        .iter()
+        .map(|(tensor, slot)| Leaf {
+            tensor: tensor.clone(),
+            shape: slot.shape.clone(),
+            form: form.to_owned(),
+        })
+        .collect();
+    let withheld: Vec<String> = chain.flow.withheld.keys().cloned().collect();
+    let mut paragraphs = vec![
+        ("What leaves", what_leaves(chain, rounds)),
+        ("How", how(chain)),
+        ("What it means", what_it_means(chain, &privacy)),
+        (
+            "Who sees it",
+            "The server, in clear. It would see only a sum over several sites if the rule had \
+             `protect`, which this version cannot do yet."
+                .to_owned(),
+        ),
+        ("Budget", budget(&privacy, paid)),
+        ("Not covered", not_covered.join(" ")),
+    ];
+    if !withheld.is_empty() {
+        let text = format!("The tensors {} stay at the site.", withheld.join(", "));
+        paragraphs.insert(1, ("Withheld", text));
+    }
+    if let Some(check) = check(chain) {
+        paragraphs.push(("Check", check));
+    }
+    if !warnings.is_empty() {
+        let texts: Vec<_> = warnings.iter().map(|warning| warning.text.as_str()).collect();
+        paragraphs.push(("Warning", texts.join(" ")));
+    }
+    Ok(Explanation {
+        decision: "allowed",
+        rule: Some(chain.rule.id.clone()),
+        line: Some(line),
+        leaves,
+        withheld,
+        seen_by: "the server, in clear".to_owned(),
+        privacy: vec![privacy],
+        warnings,
+        not_covered,
+        refusal: None,
+        first_line: format!(
+            "{} ALLOWS job `{}` by rule `{}` ({}:{line}).",
+            policy.site, job.name, chain.rule.id, policy.source.name
+        ),
+        paragraphs,
+    })
+}
+
+fn numbers(count: u64) -> String {
+    match count {
+        1 => "1 number".to_owned(),
+        count => format!("{count} numbers"),
+    }
+}
+
+fn times(rounds: u32) -> String {
+    match rounds {
+        1 => "Once".to_owned(),
+        rounds => format!("{rounds} times"),
+    }
+}
+
+fn what_leaves(chain: &Chain, rounds: u32) -> String {
+    let count = numbers(chain.flow.schema.elements());
+    let mut text = format!("{}, {count}. ", times(rounds));
+    let what = match chain.promise.kind {
+        DataKind::Gradient => format!(
+            "Together they are a sum over the {} declared records",
+            chain.dataset.records
+        ),
+        _ => "Together they are what the site's training changed in the model".to_owned(),
+    };
+    text.push_str(&what);
+    match (chain.flow.bound, chain.noise_multiplier()) {
+        (Some(bound), Some(z)) => {
+            let moved = match (bound.unit, chain.dataset.adjacency) {
+                (Unit::Record, Adjacency::AddRemove) => "in which no single record can move the result",
+                (Unit::Record, Adjacency::Replace) => "in which taking a single record in or out cannot move the result",
+                (Unit::Site, _) => "scaled so that the whole site cannot move the result",
+            };
+            let noise = z * chain.dataset.adjacency.factor() as f64;
+            text.push_str(&format!(
+                ", {moved} by more than {} (Euclidean norm), plus random noise {noise} times that size on each number.",
+                short(bound.value())
+            ));
+        }
+        (Some(bound), None) => text.push_str(&format!(
+            ", scaled down to a norm of {} and without noise.",
+            short(bound.value())
+        )),
+        (None, _) => text.push_str(", as they are."),
+    }
+    let weight = match chain.rule.weight {
+        crate::policy::Weight::Records => format!(
+            " Beside them leaves the declared number of records, {}.",
+            chain.dataset.records
+        ),
+        crate::policy::Weight::Equal => String::new(),
+    };
+    text.push_str(&weight);
+    match &chain.rule.metrics[..] {
+        [] => {}
+        metrics => text.push_str(&format!(" The measurements {} leave too.", metrics.join(", "))),
+    }
+    text
+}
+
+fn how(chain: &Chain) -> String {
+    if chain.out.is_empty() {
+        return "No filter works on what leaves.".to_owned();
+    }
+    let steps: Vec<String> = chain
+        .out
+        .iter()
+        .map(|link| format!("{} ({}) {}", link.name, link.owner.as_str(), link.describe()))
+        .collect();
+    sentence(&steps.join("; then ")) + "."
+}
+
+fn what_it_means(chain: &Chain, privacy: &Privacy) -> String {
+    let Some(epsilon) = privacy.epsilon else {
+        return "Nothing is hidden by noise. Whoever sees what leaves can learn from it whatever \
+                it contains."
+            .to_owned();
+    };
+    let whose = match privacy.unit {
+        Unit::Record => "any one record was used",
+        Unit::Site => "this site took part at all",
+    };
+    let rate = (privacy.guess_rate * 1000.0).ceil() / 10.0;
+    format!(
+        "Whoever sees all of it cannot tell with confidence whether {whose}: ε = {} at δ = {:e} \
+         ({}, {}). Rule of thumb: one who would have guessed 50:50 is right at most {rate} times \
+         in 100, all earlier releases from `{}` included.",
+        rounded_up(epsilon),
+        privacy.delta,
+        privacy.adjacency.as_str(),
+        privacy.accountant,
+        chain.dataset.id,
+    )
+}
+
+fn budget(privacy: &Privacy, paid: bool) -> String {
+    if !paid {
+        return format!(
+            "{} in all · {} spent · nothing is charged, because nothing is noised.",
+            privacy.budget,
+            rounded_up(privacy.spent)
+        );
+    }
+    let mut text = format!(
+        "{} in all · {} spent · {} planned · {:.3} left.",
+        privacy.budget,
+        rounded_up(privacy.spent),
+        rounded_up(privacy.epsilon.unwrap_or_default()),
+        (privacy.left * 1000.0).floor() / 1000.0,
+    );
+    if let Some(round) = privacy.refused_from_round {
+        text.push_str(&match round <= privacy.rounds {
+            true => format!(" Stops before the plan is done: round {round} is refused."),
+            false => format!(" Would stop in round {round}."),
+        });
+    }
+    text
+}
+
+fn check(chain: &Chain) -> Option<String> {
+    let bound = chain.flow.bound?;
+    Some(match bound.unit {
+        Unit::Record => {
+            "unit = record is enforced by Privet's own trainer, which clips every record in \
+             integers; it is not claimed by a script."
+        }
+        Unit::Site => {
+            "unit = site is enforced by the `clip` filter, whatever the training program does."
+        }
+    }
+    .to_owned())
+}
+
+fn warnings(policy: &Policy, chain: &Chain, privacy: &Privacy) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |code: &str, text: String| {
+        warnings.push(Warning {
+            code: code.to_owned(),
+            text,
+        });
+    };
+    if !chain.dangers.is_empty() {
+        warn(
+            crate::policy::DANGER_UNFILTERED,
+            "The rule says \"danger-unfiltered\": the site's own filters are off.".to_owned(),
+        );
+    }
+    if privacy.epsilon.is_none() {
+        warn(
+            "unaccounted",
+            format!(
+                "Nothing that leaves under this rule is charged to the budget of `{}`.",
+                chain.dataset.id
+            ),
+        );
+    }
+    if privacy.refused_from_round.is_some_and(|round| round <= privacy.rounds) {
+        warn(
+            "budget-exhausted",
+            "The budget ends before the planned rounds do.".to_owned(),
+        );
+    }
+    for finding in &policy.warnings {
+        warn(&finding.code, sentence(&finding.message) + ".");
+    }
+    warnings
+}
+
+fn not_covered(policy: &Policy, chain: &Chain, registry: &Registry) -> Vec<String> {
+    let mut texts: Vec<String> = chain
+        .out
+        .iter()
+        .filter_map(|link| registry.spec(&link.name))
+        .flat_map(|spec| spec.not_protected)
+        .map(|&text| text.to_owned())
+        .collect();
+    texts.push(format!("The server learns that {} took part.", policy.site));
+    texts.push("Anyone with other data about the same people may know more.".to_owned());
+    if let Some(Dataset { unit: Unit::Site, .. }) = Some(&chain.dataset) {
+        texts.push("Single records are hidden only as far as the whole site is.".to_owned());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+    texts
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+/// A number for people: four significant digits, without trailing zeros.
+fn short(x: f64) -> String {
+    let digits = (3 - x.abs().log10().floor() as i32).clamp(0, 12);
+    let text = format!("{x:.*}", digits as usize);
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+impl Explanation {
+    /// The exit code of `policy explain`.
+    pub fn exit_code(&self) -> u8 {
+        if let Some(refusal) = &self.refusal {
+            return refusal.code.exit_code();
+        }
+        let runs_out = |privacy: &Privacy| {
+            privacy
+                .refused_from_round
+                .is_some_and(|round| round <= privacy.rounds)
+        };
+        if self.privacy.iter().any(runs_out) { 4 } else { 0 }
+    }
+
+    /// The letter, wrapped to a width of characters.
+    pub fn text(&self, width: usize) -> String {
+        const INDENT: usize = 15;
+        let mut text = wrap(&self.first_line, width, 0);
+        text.push('\n');
+        for (heading, body) in &self.paragraphs {
+            text.push('\n');
+            text.push_str(&format!("{heading:INDENT$}"));
+            text.push_str(&wrap(body, width, INDENT));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// Breaks at spaces; lines after the first are indented.
+fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let room = width.saturating_sub(indent).max(20);
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join(&format!("\n{}", " ".repeat(indent)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+use super::*;
+use crate::testing::{parse_policy, policy_text};
+
+const GOOD: &str = r#"[{ filter = "gaussian", noise-multiplier = 4.0 }]"#;
+
+/// The first finding of a policy that is wrong: code, line, column, help.
+fn finding(text: &str) -> (String, usize, usize, String) {
+    let finding = parse_policy(text).unwrap_err().remove(0);
+    let help = finding.help.unwrap_or_default();
+    (finding.code, finding.line, finding.column, help)
+}
+
+fn code(text: &str) -> String {
+    finding(text).0
+}
+
+#[test]
+fn a_whole_policy_is_read() {
+    let policy = parse_policy(&policy_text("record", GOOD, "require = { rounds-max = 24 }")).unwrap();
+    assert_eq!((policy.site.as_str(), policy.rules.len()), ("north", 1));
+    let rule = &policy.rules[0];
+    assert_eq!((rule.rounds_max, rule.weight), (Some(24), Weight::Records));
+    assert_eq!(policy.line(rule), 10);
+    assert_eq!(policy.digest.len(), 64);
+}
+
+#[test]
+fn a_misspelt_filter_is_pointed_at() {
+    let text = policy_text("record", r#"[{ filter = "gausian", noise-multiplier = 4.0 }]"#, "");
+    let help = "did you mean `gaussian`?".to_owned();
+    assert_eq!(finding(&text), ("unknown-filter".into(), 12, 19, help));
+    let text = policy_text("record", r#"[{ filter = "gaussian", noise-multiplyer = 4.0 }]"#, "");
+    let help = "did you mean `noise-multiplier`?".to_owned();
+    assert_eq!(finding(&text), ("unknown-key".into(), 12, 31, help));
+}
+
+#[test]
+fn typos_anywhere_are_errors() {
+    let good = policy_text("record", GOOD, "");
+    parse_policy(&good).unwrap();
+    for (from, to, expected) in [
+        ("schema = 1", "schema = 2", "unknown-schema"),
+        ("[[rule]]", "[[rules]]", "unknown-key"),
+        ("out =", "outt =", "unknown-key"),
+        ("task =", "tasks =", "unknown-key"),
+        ("[\"train\"]", "[\"trian\"]", "unknown-task"),
+        ("[\"train\"]", "[]", "unreachable-rule"),
+        ("dataset = \"ct\"", "dataset = \"ct2\"", "unknown-dataset"),
+        ("unit = \"record\"", "unit = \"person\"", "unknown-value"),
+        ("records = 100", "records = 0", "invalid"),
+        ("epsilon = 6.0", "epsilon = 0.0", "invalid"),
+        ("epsilon = 6.0", "epsilon = inf", "invalid"),
+        ("delta = 1e-5", "delta = 1.0", "invalid"),
+        ("4.0", "0.0", "invalid"),
+        ("4.0", "nan", "invalid"),
+        ("4.0", "\"4\"", "invalid"),
+        (", noise-multiplier = 4.0", "", "missing-key"),
+        (GOOD, "[]", "empty-out"),
+        (GOOD, "\"unfiltered\"", "unknown-value"),
+        ("delta = 1e-5", "delta = 1e-5, window = \"30d\"", "not-built"),
+        ("name = \"north\"", "name = \"../north\"", "invalid"),
+    ] {
+        let text = good.replacen(from, to, 1);
+        assert_ne!(text, good, "{from}");
+        assert_eq!(code(&text), expected, "{from} → {to}");
+    }
+}
+
+#[test]
+fn rules_that_can_never_match_are_errors() {
+    let rule = |id: &str, when: &str| {
+        format!("[[rule]]\nid = \"{id}\"\nwhen = {{ {when} }}\nout = \"danger-unfiltered\"\n")
+    };
+    let with = |second: &str| policy_text("record", GOOD, "") + second;
+    let same = rule("again", r#"task = ["train"], dataset = "ct", job = "demo""#);
+    assert_eq!(code(&with(&same)), "unreachable-rule");
+    let twice = rule("train", r#"task = ["psi"], dataset = "ct""#);
+    assert_eq!(code(&with(&twice)), "duplicate-rule");
+    let wider = rule("all", r#"task = ["*"], dataset = "ct""#);
+    assert_eq!(parse_policy(&with(&wider)).unwrap().rules.len(), 2);
+}
+
+#[test]
+fn the_wildcard_matches_every_task() {
+    let text = policy_text("record", GOOD, "").replace("[\"train\"]", "[\"*\"]");
+    let policy = parse_policy(&text).unwrap();
+    let asked = Asked {
+        task: "train",
+        dataset: "ct",
+        kind: DataKind::Gradient,
+        job: "demo",
+        submitter: "local",
+    };
+    assert!(policy.rule(&asked).is_some());
+    let other = Asked {
+        dataset: "mr",
+        ..asked
+    };
+    assert!(policy.rule(&other).is_none());
+}
+
+#[test]
+fn the_long_form_of_a_chain_is_the_same() {
+    let short = parse_policy(&policy_text("record", GOOD, "")).unwrap();
+    let text = policy_text("record", GOOD, "").replace(&format!("out = {GOOD}\n"), "")
+        + "[[rule.out]]\nfilter = \"gaussian\"\nnoise-multiplier = 4\n";
+    let long = parse_policy(&text).unwrap();
+    let params = |policy: &Policy| match &policy.rules[0].out {
+        Out::Filters(filters) => filters[0].params.clone(),
+        Out::DangerUnfiltered => panic!("filters were expected"),
+    };
+    assert_eq!(params(&short), params(&long));
+}

@@ -1,0 +1,475 @@
+//! The gate of a site.
+//!
+//! ```text
+//!   offer ──open──▶ Lane ─┬─ arrive ─▶ begin: IN filters, reserve ─▶ (task, ticket)
+//!                         │                         executor answers the task
+//!                         └─ release(ticket, answer): checks, OUT filters ─▶ Released
+//! ```
+//! A refusal at any step is audited with all it knows and leaves as a [`Status`] with a code.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use privet_core::audit::{Audit, AuditEntry, Left};
+use privet_core::event::Mechanism;
+use privet_core::executor::{TaskResult, TaskStatus};
+use privet_core::filter::{Cancel, Charge, FilterContext, NoCharge};
+use privet_core::flow::Promise;
+use privet_core::ledger::{Account, Budget, Ledger, Purpose};
+use privet_core::message::{DataKind, Protection};
+use privet_core::receipt::Receipt;
+use privet_core::tensor::Schema;
+use privet_core::{Code, Content, Message, Reason, Refusal, Registry, Stage};
+
+use crate::chain::{self, Chain, CompileError};
+use crate::envelope::{self, Encoded};
+use crate::job::{Job, Offer};
+use crate::outbox::{Key, Outbox};
+use crate::policy::{Policy, Weight};
+use crate::released::{Arrived, Parcel, Released, Reservation, Status};
+
+/// The gate of one site.
+#[derive(Clone)]
+pub struct SiteGate {
+    policy: Arc<Policy>,
+    registry: Arc<Registry>,
+    ledger: Arc<dyn Ledger>,
+    audit: Arc<dyn Audit>,
+    outbox: Outbox,
+}
+
+impl SiteGate {
+    /// A gate for a policy, with an account for each of its data sets.
+    ///
+    /// # Errors
+    /// When the ledger knows a data set otherwise, or cannot be used.
+    pub fn new(
+        policy: Arc<Policy>,
+        registry: Arc<Registry>,
+        ledger: Arc<dyn Ledger>,
+        audit: Arc<dyn Audit>,
+        outbox: Outbox,
+    ) -> Result<Self, Reason> {
+        for dataset in policy.datasets.values() {
+            ledger.open_account(&Account {
+                dataset: dataset.id.clone(),
+                unit: dataset.unit,
+                adjacency: dataset.adjacency,
+                budget: Budget {
+                    epsilon: dataset.epsilon,
+                    delta: dataset.delta,
+                },
+            })?;
+        }
+        Ok(Self {
+            policy,
+            registry,
+            ledger,
+            audit,
+            outbox,
+        })
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The filters there are.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Says that the site waits.
+    pub fn ready(&self) -> Released {
+        Released::status(Status::Ready)
+    }
+
+    /// Holds an offered job against the policy.
+    ///
+    /// # Errors
+    /// When the policy does not allow it, or does not go with it.
+    pub fn open(&self, offer: &Offer, job: &Job, promise: &Promise) -> Result<Lane, Refusal> {
+        let chain = Chain::compile(&self.policy, job, promise, &self.registry, &offer.submitter);
+        let chain = chain.map_err(|error: CompileError| error.refusal(&self.policy.site))?;
+        let entry = AuditEntry {
+            event: "open".to_owned(),
+            job: Some(job.name.clone()),
+            peer: Some(offer.submitter.clone()),
+            rule: Some(chain.rule.id.clone()),
+            filters: chain.out.iter().map(chain::Link::tag).collect(),
+            ..AuditEntry::default()
+        };
+        self.audit
+            .append(entry)
+            .map_err(|reason| Refusal::new(&self.policy.site, Stage::Job, reason))?;
+        Ok(Lane {
+            gate: self.clone(),
+            chain,
+            job: job.name.clone(),
+            run: offer.run.clone(),
+            peer: offer.submitter.clone(),
+            last_round: AtomicU32::new(0),
+        })
+    }
+
+    /// Audits a refusal with all it says, and gives what a peer may know of it.
+    pub fn refuse(&self, refusal: &Refusal, job: Option<&str>) -> Released {
+        let entry = AuditEntry {
+            event: "refuse".to_owned(),
+            job: job.map(str::to_owned),
+            round: refusal.round,
+            rule: refusal.rule.clone(),
+            refusal: Some(refusal.clone()),
+            ..AuditEntry::default()
+        };
+        // A status holds nothing of the data: it leaves even where it cannot be audited.
+        let _ = self.audit.append(entry);
+        Released::status(Status::Refused {
+            stage: refusal.stage,
+            round: refusal.round,
+            code: refusal.code.on_wire(),
+        })
+    }
+}
+
+/// The way of one job through a gate.
+pub struct Lane {
+    gate: SiteGate,
+    chain: Chain,
+    job: String,
+    run: String,
+    peer: String,
+    /// The last round that was released, so that a server cannot ask for one again.
+    last_round: AtomicU32,
+}
+
+/// Leave to answer one task; holds what was reserved for it.
+pub struct Ticket {
+    round: u32,
+    key: Key,
+    reservation: Option<Reservation>,
+}
+
+impl Ticket {
+    /// The round.
+    pub fn round(&self) -> u32 {
+        self.round
+    }
+}
+
+impl Lane {
+    /// What the policy makes of the job.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    fn refusal(&self, stage: Stage, round: u32, reason: Reason) -> Refusal {
+        Refusal::new(&self.gate.policy.site, stage, reason)
+            .in_round(round)
+            .by_rule(&self.chain.rule.id)
+    }
+
+    /// What was paid for this very task and not acknowledged: to be sent again as it is.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn kept(&self, arrived: &Arrived) -> Result<Option<Parcel>, Reason> {
+        let key = Key::new(&self.run, &arrived.identity);
+        let kept = self.gate.outbox.get(key)?;
+        Ok(kept.map(|(head, body)| Parcel::kept(head, body)))
+    }
+
+    /// Forgets what was paid for a task, after the server has acknowledged it.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn acknowledged(&self, task: &Arrived) -> Result<(), Reason> {
+        self.gate.outbox.remove(Key::new(&self.run, &task.identity))
+    }
+
+    /// Lets a task in: checks it, filters it, and reserves what its answer will cost. The data
+    /// have not been touched when this refuses.
+    ///
+    /// # Errors
+    /// When the task is not one of the job's, a filter refuses it, or the budget cannot pay.
+    pub fn begin(&self, arrived: &Arrived, cancel: &Cancel) -> Result<(Message, Ticket), Refusal> {
+        let round = arrived.header.round;
+        let refuse = |reason| self.refusal(Stage::TaskData, round, reason);
+        self.check_task(arrived).map_err(refuse)?;
+        let mut context = FilterContext {
+            round,
+            charge: &mut NoCharge,
+            cancel,
+        };
+        let task = chain::run(&self.chain.input, arrived.message.clone(), &mut context)
+            .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
+        let reservation = match self.chain.events() {
+            [] => None,
+            events => {
+                let purpose = Purpose {
+                    job: self.job.clone(),
+                    run: self.run.clone(),
+                    round,
+                };
+                let ledger = &self.gate.ledger;
+                let reserved = ledger.reserve(&self.chain.dataset.id, &purpose, events);
+                let id = reserved.map_err(|reason| self.refusal(Stage::Job, round, reason))?;
+                Some(Reservation::new(ledger.clone(), id))
+            }
+        };
+        let ticket = Ticket {
+            round,
+            key: Key::new(&self.run, &arrived.identity),
+            reservation,
+        };
+        Ok((task, ticket))
+    }
+
+    fn check_task(&self, arrived: &Arrived) -> Result<(), Reason> {
+        let refuse = |code, detail: String| Err(Reason::new(code, detail));
+        let (header, promise) = (&arrived.header, &self.chain.promise);
+        if header.task != "train" {
+            return refuse(Code::UnexpectedTask, "the job has no task of this name".into());
+        }
+        if header.kind != DataKind::Weights {
+            return refuse(Code::UnexpectedKind, "a task brings weights".into());
+        }
+        if header.schema != promise.schema {
+            return refuse(Code::ShapeMismatch, "the task's tensors are not the job's model".into());
+        }
+        if header.round == 0 || header.round > self.chain.rounds {
+            let detail = format!("the job has {} rounds", self.chain.rounds);
+            return refuse(Code::RoundsMax, detail);
+        }
+        if header.round <= self.last_round.load(Ordering::Acquire) {
+            return refuse(Code::RoundsMax, "this round was answered already".into());
+        }
+        Ok(())
+    }
+
+    /// Lets an answer out, or refuses it.
+    ///
+    /// # Errors
+    /// When the answer is not what the executor promised, a filter refuses it, or the job was
+    /// stopped.
+    pub fn release(
+        &self,
+        ticket: Ticket,
+        result: TaskResult,
+        cancel: &Cancel,
+    ) -> Result<Released, Refusal> {
+        let round = ticket.round;
+        let refuse = |reason| self.refusal(Stage::TaskResult, round, reason);
+        let message = self.answer(result).map_err(refuse)?;
+        let (mut paid, mut unpaid) = (ticket.reservation, NoCharge);
+        let charge: &mut dyn Charge = match &mut paid {
+            Some(reservation) => reservation,
+            None => &mut unpaid,
+        };
+        let mut context = FilterContext {
+            round,
+            charge,
+            cancel,
+        };
+        let message = chain::run(&self.chain.out, message, &mut context)
+            .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
+        self.check_leaving(&message, paid.as_ref()).map_err(refuse)?;
+        let norm = match &message.content {
+            Content::Plain(tensors) => Some(tensors.l2()),
+            Content::Lattice(lattice) => Some(lattice.l2()),
+            _ => None,
+        };
+        let receipt = self.receipt().map_err(refuse)?;
+        let (clip, noise) = (receipt.clip, receipt.noise_multiplier);
+        let encoded = envelope::encode(message, round, Some(receipt))
+            .ok_or_else(|| refuse(Reason::new(Code::WrongContent, "there are no tensors to send")))?;
+        let entry = self.entry(&encoded, round, clip, noise, norm);
+        self.last_round.fetch_max(round, Ordering::AcqRel);
+        let released = Released::update(encoded.head, encoded.body);
+        let released = released.audited(self.gate.audit.clone(), entry);
+        Ok(match paid {
+            Some(reservation) => released.paid(reservation, self.gate.outbox.clone(), ticket.key),
+            None => released,
+        })
+    }
+
+    /// The executor's message, if it is what was promised. `weight` and metrics are compiled into
+    /// the chain: what an executor wrote there is replaced, or taken out.
+    fn answer(&self, result: TaskResult) -> Result<Message, Reason> {
+        let refuse = |code, detail: String| Err(Reason::new(code, detail));
+        let mut message = match (result.status, result.message) {
+            (TaskStatus::Done, Some(message)) => message,
+            (TaskStatus::Done, None) => {
+                return refuse(Code::MissingPayload, "the executor gave no result".into());
+            }
+            (TaskStatus::Failed, None) => return refuse(Code::ExecutorFailed, result.note),
+            (TaskStatus::Failed, Some(_)) => {
+                let detail = "the executor failed and gave a result all the same";
+                return refuse(Code::ErrorWithPayload, detail.into());
+            }
+        };
+        let promise = &self.chain.promise;
+        if message.task != "train" {
+            return refuse(Code::UnexpectedTask, "the answer is to another task".into());
+        }
+        if message.kind != promise.kind {
+            let detail = format!(
+                "the answer is labelled `{}`, `{}` was asked",
+                message.kind.as_str(),
+                promise.kind.as_str()
+            );
+            return refuse(Code::UnexpectedKind, detail);
+        }
+        let schema = match (&message.content, promise.protection) {
+            (Content::Plain(tensors), Protection::Plain) => {
+                if !tensors.all_finite() {
+                    return refuse(Code::NotFinite, "the answer holds NaN or an infinity".into());
+                }
+                tensors.schema()
+            }
+            (Content::Lattice(lattice), Protection::Lattice) => {
+                let proved = lattice.sensitivity().map(|sensitivity| sensitivity.bound());
+                if proved != promise.bound {
+                    let detail = "the answer does not prove the promised sensitivity";
+                    return refuse(Code::MissingSensitivity, detail.into());
+                }
+                lattice.schema(lattice.dtype())
+            }
+            (content, wanted) => {
+                let detail = format!("{} instead of {} tensors", content.as_str(), wanted.as_str());
+                return refuse(Code::WrongContent, detail);
+            }
+        };
+        fits(&schema, &promise.schema, promise.protection == Protection::Plain)?;
+        if let Some(metric) = message.metrics.keys().find(|name| !promise.metrics.contains(name)) {
+            let _ = metric; // a name made up by an executor may say anything
+            let detail = "the answer brings a measurement that the executor did not announce";
+            return refuse(Code::MetricRefused, detail.into());
+        }
+        let rule = &self.chain.rule;
+        message.metrics.retain(|name, value| rule.metrics.contains(name) && value.is_finite());
+        message.weight = match rule.weight {
+            Weight::Records => self.chain.dataset.records as f64,
+            Weight::Equal => 1.0,
+        };
+        Ok(message)
+    }
+
+    /// What leaves must be what was compiled: the same tensors, in the same form, and paid.
+    fn check_leaving(&self, message: &Message, paid: Option<&Reservation>) -> Result<(), Reason> {
+        let flow = &self.chain.flow;
+        let schema = match (&message.content, flow.protection) {
+            (Content::Plain(tensors), Protection::Plain) => tensors.schema(),
+            (Content::Lattice(lattice), Protection::Lattice) => lattice.schema(lattice.dtype()),
+            (content, _) => {
+                let detail = format!("a filter made {} of the answer", content.as_str());
+                return Err(Reason::new(Code::WrongContent, detail));
+            }
+        };
+        if message.task != "train" || message.kind != flow.kind {
+            let detail = "a filter relabelled the answer";
+            return Err(Reason::new(Code::UnexpectedKind, detail));
+        }
+        if schema.0.len() != flow.schema.0.len() {
+            let detail = "the filters left other tensors than was compiled";
+            return Err(Reason::new(Code::UnknownTensor, detail));
+        }
+        fits(&schema, &flow.schema, false)?;
+        if paid.is_some_and(|reservation| !reservation.drawn()) {
+            let detail = "noise was paid for and not drawn";
+            return Err(Reason::new(Code::FilterFailed, detail));
+        }
+        let mut named = message.metrics.keys();
+        if named.any(|name| !self.chain.rule.metrics.contains(name)) {
+            let detail = "a filter added a measurement";
+            return Err(Reason::new(Code::MetricRefused, detail));
+        }
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt, Reason> {
+        let chain = &self.chain;
+        let paid = !chain.events().is_empty();
+        let spent = match paid {
+            true => Some(self.gate.ledger.quote(&chain.dataset.id, &[], 0)?.spent),
+            false => None,
+        };
+        Ok(Receipt {
+            policy: self.gate.policy.digest.clone(),
+            rule: chain.rule.id.clone(),
+            filters: chain.out.iter().map(chain::Link::tag).collect(),
+            dataset: chain.dataset.id.clone(),
+            unit: chain.dataset.unit,
+            adjacency: chain.dataset.adjacency,
+            clip: chain.flow.bound.map(|bound| bound.value()),
+            noise_multiplier: chain.noise_multiplier(),
+            epsilon_spent: spent,
+            delta: paid.then_some(chain.dataset.delta),
+            scheme: None,
+            dangers: chain.dangers.clone(),
+        })
+    }
+
+    fn entry(
+        &self,
+        encoded: &Encoded,
+        round: u32,
+        clip: Option<f64>,
+        noise: Option<f64>,
+        norm: Option<f64>,
+    ) -> AuditEntry {
+        let left = encoded.header.schema.0.iter().map(|(name, slot)| Left {
+            name: name.clone(),
+            shape: slot.shape.clone(),
+            dtype: slot.dtype,
+        });
+        let bytes: usize = encoded.body.iter().map(bytes::Bytes::len).sum();
+        let step = encoded.header.step.map_or(1.0, |step| step.value());
+        let sigma = self.chain.events().first().map(|event| {
+            let Mechanism::Gaussian { sigma_units, .. } = event.mechanism;
+            sigma_units * step
+        });
+        AuditEntry {
+            event: "release".to_owned(),
+            job: Some(self.job.clone()),
+            round: Some(round),
+            peer: Some(self.peer.clone()),
+            rule: Some(self.chain.rule.id.clone()),
+            filters: self.chain.out.iter().map(chain::Link::tag).collect(),
+            left: left.collect(),
+            clip,
+            sigma: noise.and(sigma),
+            // Without noise the norm is a number about the data; the log stays with the owner.
+            norm,
+            bytes: (encoded.head.len() + bytes) as u64,
+            refusal: None,
+        }
+    }
+}
+
+/// Whether tensors have names and shapes of a schema, and its element types where asked.
+fn fits(sent: &Schema, wanted: &Schema, dtypes: bool) -> Result<(), Reason> {
+    for (name, slot) in &sent.0 {
+        let Some(expected) = wanted.0.get(name) else {
+            let detail = "a tensor that the task's model does not have";
+            return Err(Reason::new(Code::UnknownTensor, detail));
+        };
+        if slot.shape != expected.shape {
+            let detail = format!("tensor `{name}` has another shape than the task's");
+            return Err(Reason::new(Code::ShapeMismatch, detail));
+        }
+        if dtypes && slot.dtype != expected.dtype {
+            let detail = format!("tensor `{name}` has another element type than the task's");
+            return Err(Reason::new(Code::DtypeMismatch, detail));
+        }
+    }
+    if let Some(name) = wanted.0.keys().find(|name| !sent.0.contains_key(*name)) {
+        let detail = format!("tensor `{name}` is missing");
+        return Err(Reason::new(Code::MissingTensor, detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

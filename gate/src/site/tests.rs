@@ -1,0 +1,321 @@
+use std::collections::BTreeMap;
+
+use privet_core::ledger::EntryState;
+use privet_core::sensitivity::{Lattice, LatticeTensor, Prover, Sensitivity};
+use privet_core::tensor::{Shape, Tensor, Tensors, Values};
+use privet_core::{Filter, FilterSpec};
+use privet_store::Store;
+
+use super::*;
+use crate::envelope::Head;
+use crate::testing::{Log, bound, job, ledger, policy, promise, registry_and_prover};
+
+const NOISE: &str = r#"[{ filter = "gaussian", noise-multiplier = 4.0 }]"#;
+
+struct Bench {
+    lane: Lane,
+    ledger: Arc<privet_dp::SiteLedger>,
+    log: Arc<Log>,
+    prover: Prover,
+}
+
+fn bench(unit: &str, out: &str, job_more: &str, promise: Promise, own: Option<FilterSpec>) -> Bench {
+    let (mut registry, prover) = registry_and_prover();
+    let job = match own {
+        None => job(job_more),
+        Some(spec) => {
+            registry.register(spec).unwrap();
+            let features = crate::Source::new("features.toml", "a = [0.0, 1.0]\n");
+            let source = crate::Source::new("job.toml", crate::testing::job_text(job_more));
+            crate::Job::parse(&source, Some(&features), std::path::Path::new(""), &registry).unwrap()
+        }
+    };
+    let policy = policy(unit, out, "");
+    let ledger = ledger(&policy);
+    let log = Arc::new(Log::default());
+    let gate = SiteGate::new(
+        Arc::new(policy),
+        Arc::new(registry),
+        ledger.clone(),
+        log.clone(),
+        Outbox::new(Store::in_memory().unwrap()),
+    )
+    .unwrap();
+    let offer = Offer {
+        run: "r".into(),
+        job: String::new(),
+        features: None,
+        submitter: "local".into(),
+    };
+    let lane = gate.open(&offer, &job, &promise).unwrap();
+    Bench {
+        lane,
+        ledger,
+        log,
+        prover,
+    }
+}
+
+fn record_bench() -> Bench {
+    bench("record", NOISE, "", promise(Some(bound())), None)
+}
+
+fn task(round: u32) -> Arrived {
+    let scalar = Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![0.5])).unwrap();
+    let tensors = [
+        ("bias".to_owned(), scalar),
+        ("weight".to_owned(), Tensor::vector(vec![1.0, -1.0])),
+    ];
+    let message = Message::new("train", DataKind::Weights, Content::Plain(Tensors::from_iter(tensors)));
+    let encoded = envelope::encode(message, round, None).unwrap();
+    let body: Vec<u8> = encoded.body.iter().flat_map(|piece| piece.to_vec()).collect();
+    Arrived::new(&encoded.head, &body).unwrap()
+}
+
+fn sums(prover: &Prover) -> Message {
+    let tensor = |dims: Vec<u64>, values: Vec<i64>| LatticeTensor::new(Shape::new(dims).unwrap(), values).unwrap();
+    let tensors = BTreeMap::from([
+        ("bias".to_owned(), tensor(vec![], vec![7])),
+        ("weight".to_owned(), tensor(vec![2], vec![8, 9])),
+    ]);
+    let proof = Sensitivity::proven(prover, bound());
+    let lattice = Lattice::with_sensitivity(bound().step, tensors, proof).unwrap();
+    Message::new("train", DataKind::Gradient, Content::Lattice(lattice))
+}
+
+fn states(bench: &Bench) -> Vec<EntryState> {
+    let statement = bench.ledger.statement("ct").unwrap();
+    statement.entries.iter().map(|entry| entry.state).collect()
+}
+
+fn answer(bench: &Bench, round: u32, result: TaskResult) -> Result<Released, Refusal> {
+    let cancel = Cancel::default();
+    let (_, ticket) = bench.lane.begin(&task(round), &cancel)?;
+    bench.lane.release(ticket, result, &cancel)
+}
+
+#[test]
+fn bytes_come_after_the_commitment_and_the_audit_line() {
+    let bench = record_bench();
+    let released = answer(&bench, 1, TaskResult::done(sums(&bench.prover))).unwrap();
+    assert_eq!(states(&bench), [EntryState::Reserved]);
+    let parcel = released.handover().unwrap();
+    assert_eq!(states(&bench), [EntryState::Committed]);
+    let log = bench.log.0.lock().unwrap();
+    let entry = log.last().unwrap();
+    assert_eq!((entry.event.as_str(), entry.left.len(), entry.bytes), ("release", 2, parcel.len()));
+    assert!((entry.sigma.unwrap() - 2.0).abs() < 1e-6);
+    let head = Head::decode(parcel.head()).unwrap();
+    assert_eq!(head.header.weight, 100.0);
+    let receipt = head.header.receipt.unwrap();
+    assert_eq!((receipt.noise_multiplier, receipt.clip), (Some(4.0), Some(0.5)));
+    assert!(receipt.epsilon_spent.unwrap() > 0.9);
+}
+
+#[test]
+fn a_retry_sends_the_same_bytes_and_pays_once() {
+    let bench = record_bench();
+    let parcel = answer(&bench, 1, TaskResult::done(sums(&bench.prover))).unwrap().handover().unwrap();
+    let kept = bench.lane.kept(&task(1)).unwrap().unwrap();
+    assert_eq!(kept.head(), parcel.head());
+    assert_eq!(kept.body().concat(), parcel.body().concat());
+    assert!(bench.lane.kept(&task(2)).unwrap().is_none());
+    // Asked again for what was answered, the lane does not answer anew.
+    let again = bench.lane.begin(&task(1), &Cancel::default()).err().unwrap();
+    assert_eq!(again.code, Code::RoundsMax);
+    bench.lane.acknowledged(&task(1)).unwrap();
+    assert!(bench.lane.kept(&task(1)).unwrap().is_none());
+    assert_eq!(states(&bench), [EntryState::Committed]);
+}
+
+#[test]
+fn nothing_is_spent_until_noise_is_drawn() {
+    let bench = record_bench();
+    let failed = answer(&bench, 1, TaskResult::failed("the note")).err().unwrap();
+    assert_eq!((failed.code, failed.detail.as_str()), (Code::ExecutorFailed, "the note"));
+    assert_eq!(states(&bench), [EntryState::Released]);
+    // Drawn and not handed over: spent.
+    drop(answer(&bench, 2, TaskResult::done(sums(&bench.prover))).unwrap());
+    assert_eq!(states(&bench)[1], EntryState::Committed);
+}
+
+#[test]
+fn the_budget_refuses_before_training() {
+    let bench = record_bench();
+    for round in 1..=20 {
+        answer(&bench, round, TaskResult::done(sums(&bench.prover))).unwrap().handover().unwrap();
+    }
+    let late = bench.lane.begin(&task(21), &Cancel::default()).err().unwrap();
+    assert_eq!(late.code, Code::RoundsMax);
+    // ε 6 pays 27 rounds of z = 4; a second run of the job gets the seven that are left.
+    let offer = Offer {
+        run: "again".into(),
+        job: String::new(),
+        features: None,
+        submitter: "local".into(),
+    };
+    let lane = bench.lane.gate.open(&offer, &job(""), &promise(Some(bound()))).unwrap();
+    for round in 1..=7 {
+        let (_, ticket) = lane.begin(&task(round), &Cancel::default()).unwrap();
+        let done = TaskResult::done(sums(&bench.prover));
+        lane.release(ticket, done, &Cancel::default()).unwrap().handover().unwrap();
+    }
+    let refused = lane.begin(&task(8), &Cancel::default()).err().unwrap();
+    assert_eq!((refused.code, refused.stage), (Code::BudgetExhausted, Stage::Job));
+}
+
+/// Every way in which an executor can misbehave is a refusal of its own.
+#[test]
+fn answers_that_were_not_promised_are_refused() {
+    let bench = bench("site", r#"[{ filter = "schema" }]"#, "", promise(None), None);
+    let scalar = |x: f32| Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![x])).unwrap();
+    let good = || {
+        let tensors = [("bias".to_owned(), scalar(0.0)), ("weight".to_owned(), Tensor::vector(vec![1.0, 2.0]))];
+        Message::new("train", DataKind::WeightDiff, Content::Plain(Tensors::from_iter(tensors)))
+    };
+    let with = |name: &str, tensor: Tensor| {
+        let mut message = good();
+        if let Content::Plain(tensors) = &mut message.content {
+            tensors.0.insert(name.into(), tensor);
+        }
+        TaskResult::done(message)
+    };
+    let relabelled = |change: fn(&mut Message)| {
+        let mut message = good();
+        change(&mut message);
+        TaskResult::done(message)
+    };
+    let mut with_payload = TaskResult::failed("x");
+    with_payload.message = Some(good());
+    let mut without = TaskResult::done(good());
+    without.message = None;
+    let doubles = Tensor::new(Shape::new(vec![2]).unwrap(), Values::F64(vec![0.0; 2])).unwrap();
+    let missing = relabelled(|message| {
+        if let Content::Plain(tensors) = &mut message.content {
+            tensors.0.remove("bias");
+        }
+    });
+    let cases = [
+        (with_payload, Code::ErrorWithPayload),
+        (without, Code::MissingPayload),
+        (relabelled(|m| m.kind = DataKind::Metrics), Code::UnexpectedKind),
+        (relabelled(|m| m.task = "validate".into()), Code::UnexpectedTask),
+        (relabelled(|m| m.content = Content::Empty), Code::WrongContent),
+        (relabelled(|m| m.content = Content::Statistics(BTreeMap::new())), Code::WrongContent),
+        (relabelled(|m| m.metrics = BTreeMap::from([("auc".into(), 0.5)])), Code::MetricRefused),
+        (with("weight", Tensor::vector(vec![f32::NAN, 0.0])), Code::NotFinite),
+        (with("weight", Tensor::vector(vec![0.0; 3])), Code::ShapeMismatch),
+        (with("weight", scalar(1.0)), Code::ShapeMismatch),
+        (with("weight", doubles), Code::DtypeMismatch),
+        (with("extra", scalar(1.0)), Code::UnknownTensor),
+        (missing, Code::MissingTensor),
+    ];
+    for (round, (result, code)) in (1..).zip(cases) {
+        let refused = answer(&bench, round, result).err().unwrap();
+        assert_eq!(refused.code, code);
+        assert_eq!(refused.code.on_wire(), if code == Code::MetricRefused { code } else { Code::Withheld });
+    }
+    assert!(answer(&bench, 20, TaskResult::done(good())).is_ok());
+}
+
+#[test]
+fn a_promise_of_a_proof_must_be_kept() {
+    let bench = record_bench();
+    let mut unproved = sums(&bench.prover);
+    if let Content::Lattice(lattice) = unproved.content {
+        unproved.content = Content::Lattice(lattice.map::<()>(|_| Ok(())).unwrap());
+    }
+    let refused = answer(&bench, 1, TaskResult::done(unproved)).err().unwrap();
+    assert_eq!(refused.code, Code::MissingSensitivity);
+    assert_eq!(states(&bench), [EntryState::Released]);
+}
+
+fn job_filter(name: &str) -> String {
+    format!("[[filter]]\ntask = [\"train\"]\nat = \"out\"\nfilter = \"{name}\"\n")
+}
+
+#[test]
+fn a_panicking_filter_refuses_and_the_gate_lives_on() {
+    struct Panics;
+    impl Filter for Panics {
+        fn plan(&self, flow: privet_core::flow::Flow) -> Result<privet_core::flow::Flow, Reason> {
+            Ok(flow)
+        }
+        fn apply(&self, _: Message, _: &mut FilterContext<'_>) -> Result<Message, Reason> {
+            panic!("a bug")
+        }
+        fn describe(&self) -> String {
+            String::new()
+        }
+    }
+    let spec = FilterSpec::new("panics", "", |_, _| Ok(Box::new(Panics)));
+    let bench = bench("record", NOISE, &job_filter("panics"), promise(Some(bound())), Some(spec));
+    for round in 1..=2 {
+        let refused = answer(&bench, round, TaskResult::done(sums(&bench.prover))).err().unwrap();
+        assert_eq!((refused.code, refused.filter.as_deref()), (Code::FilterPanicked, Some("panics")));
+    }
+    assert_eq!(states(&bench), [EntryState::Released; 2]);
+}
+
+/// A job's filter that puts other numbers back in loses the proof, and with it the release.
+#[test]
+fn an_undo_filter_does_not_get_past_the_site() {
+    struct Undo;
+    impl Filter for Undo {
+        fn plan(&self, flow: privet_core::flow::Flow) -> Result<privet_core::flow::Flow, Reason> {
+            Ok(flow) // lies: it keeps the bound
+        }
+        fn apply(&self, mut message: Message, _: &mut FilterContext<'_>) -> Result<Message, Reason> {
+            if let Content::Lattice(lattice) = message.content {
+                let raw = lattice.map::<Reason>(|values| {
+                    values.fill(1_000_000_000);
+                    Ok(())
+                });
+                message.content = Content::Lattice(raw?);
+            }
+            Ok(message)
+        }
+        fn describe(&self) -> String {
+            String::new()
+        }
+    }
+    let spec = FilterSpec::new("undo", "", |_, _| Ok(Box::new(Undo)));
+    let bench = bench("record", NOISE, &job_filter("undo"), promise(Some(bound())), Some(spec));
+    let refused = answer(&bench, 1, TaskResult::done(sums(&bench.prover))).err().unwrap();
+    assert_eq!(refused.code, Code::MissingSensitivity);
+    assert_eq!(refused.filter.as_deref(), Some("gaussian"));
+}
+
+#[test]
+fn a_refusal_is_audited_whole_and_leaves_as_a_code() {
+    let bench = record_bench();
+    let refusal = answer(&bench, 1, TaskResult::failed("a note")).err().unwrap();
+    let released = bench.lane.gate.refuse(&refusal, Some("demo"));
+    let status = released.handover().unwrap().status();
+    let expected = Status::Refused {
+        stage: Stage::TaskResult,
+        round: Some(1),
+        code: Code::Withheld,
+    };
+    assert_eq!(status, Some(expected));
+    let log = bench.log.0.lock().unwrap();
+    let entry = log.last().unwrap();
+    assert_eq!(entry.refusal.as_ref().unwrap().detail, "a note");
+}
+
+#[test]
+fn a_task_must_be_the_jobs() {
+    let bench = record_bench();
+    let code = |arrived: &Arrived| bench.lane.begin(arrived, &Cancel::default()).err().map(|r| r.code);
+    let mut other = task(1);
+    other.header.task = "psi".into();
+    assert_eq!(code(&other), Some(Code::UnexpectedTask));
+    let mut other = task(1);
+    other.header.kind = DataKind::Gradient;
+    assert_eq!(code(&other), Some(Code::UnexpectedKind));
+    let mut other = task(1);
+    other.header.schema.0.remove("bias");
+    assert_eq!(code(&other), Some(Code::ShapeMismatch));
+    assert_eq!(code(&task(0)), Some(Code::RoundsMax));
+    assert_eq!(states(&bench), []);
+}
