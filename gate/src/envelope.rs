@@ -220,17 +220,21 @@ impl Head {
         })
     }
 
+    /// Checks the body that belongs to this head, piece by piece.
+    pub fn body(&self) -> BodyCheck {
+        BodyCheck {
+            left: self.body_len,
+            wanted: self.digest,
+            digest: Stream::default(),
+        }
+    }
+
     /// Checks a body against its digest and makes a message of both.
     pub(crate) fn message(self, body: &[u8]) -> Result<Message, Reason> {
         let malformed = |what: &str| Reason::new(Code::Malformed, what.to_owned());
-        if body.len() as u64 != self.body_len {
-            return Err(malformed("the body has another length than its head says"));
-        }
-        let mut digest = Stream::default();
-        digest.update(body);
-        if digest.finish().0 != self.digest {
-            return Err(malformed("the body has another digest than its head says"));
-        }
+        let mut check = self.body();
+        check.update(body)?;
+        check.finish()?;
         let header = self.header;
         let mut rest = body;
         let mut plain = Tensors::default();
@@ -272,6 +276,39 @@ impl Head {
             weight: header.weight,
             metrics: header.metrics,
         })
+    }
+}
+
+/// Holds the pieces of a body against the length and digest in its head.
+pub struct BodyCheck {
+    left: u64,
+    wanted: [u8; 32],
+    digest: Stream,
+}
+
+impl BodyCheck {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// When the body is longer than its head says; checked before the piece is taken.
+    pub fn update(&mut self, piece: &[u8]) -> Result<(), Reason> {
+        let left = self.left.checked_sub(piece.len() as u64);
+        let detail = "the body is longer than its head says";
+        self.left = left.ok_or_else(|| Reason::new(Code::Malformed, detail))?;
+        self.digest.update(piece);
+        Ok(())
+    }
+
+    /// Takes the end.
+    ///
+    /// # Errors
+    /// When the body is shorter than its head says, or another one.
+    pub fn finish(self) -> Result<(), Reason> {
+        if self.left != 0 || self.digest.finish().0 != self.wanted {
+            let detail = "the body is not the one that its head says";
+            return Err(Reason::new(Code::Malformed, detail));
+        }
+        Ok(())
     }
 }
 

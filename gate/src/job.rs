@@ -371,6 +371,8 @@ pub struct Offer {
     pub job: String,
     /// The features file.
     pub features: Option<String>,
+    /// Rounds, where the server was told another number than the job file's.
+    pub rounds: Option<u32>,
     /// Who submitted it.
     pub submitter: String,
 }
@@ -415,7 +417,11 @@ impl Job {
             .features
             .as_deref()
             .map(|text| Source::new("the offered features", text));
-        Self::parse(&source, features.as_ref(), Path::new(""), registry)
+        let mut job = Self::parse(&source, features.as_ref(), Path::new(""), registry)?;
+        if let Some(rounds) = offer.rounds {
+            job.fedavg.rounds = rounds;
+        }
+        Ok(job)
     }
 
     /// Reads a job; `folder` is where its relative paths start.

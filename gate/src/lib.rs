@@ -32,7 +32,7 @@ mod testing;
 
 pub use audit::{AuditFile, Verification, verify};
 pub use chain::{Chain, CompileError, Owner};
-pub use envelope::{Head, MAX_HEAD};
+pub use envelope::{BodyCheck, Head, MAX_HEAD};
 pub use explain::{Explanation, Leaf, Privacy, Warning, explain};
 pub use filter_use::FilterUse;
 pub use finding::{Finding, Severity, Source, closest, did_you_mean};

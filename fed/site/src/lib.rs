@@ -1,1 +1,12 @@
-//! The data owner's process: joins, trains, releases through its gate
+//! The data owner's process: joins a federation, trains, and lets results out through its gate.
+//!
+//! ```text
+//!   server ══task══▶ Arrived ─▶ Lane::begin ─▶ executor ─▶ Lane::release ─▶ handover ══▶ server
+//!                                  │ refusal               │ refusal
+//!                                  └────────▶ audit, and a state with a code ◀──┘
+//! ```
+//! Nothing of an executor's errors crosses the wire; they are in the site's audit log.
+
+mod agent;
+
+pub use agent::{Ended, Event, Parts, SiteError, run};

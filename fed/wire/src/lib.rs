@@ -1,1 +1,42 @@
-//! How bytes travel: protocol, mutual TLS, chunks; the only sender
+//! How bytes travel: gRPC over mutual TLS 1.3, updates in chunks, and nothing that a gate did not
+//! hand over.
+//!
+//! ```text
+//!   site                                   server
+//!   Client ── Join ───────────────────────▶ Service::join       the offered job
+//!          ── Next(state) ────────────────▶ Service::next       wait · task (head, body…) · finished
+//!          ── Submit(head, body…) ────────▶ Service::upload     spooled, checked, taken or refused
+//!          ── Report(state) ──────────────▶ Service::report
+//! ```
+//! Sites call, so that no site opens a port. Both ends show certificates of the federation's CA;
+//! a site *is* the name in its certificate. Everything that is sent is a
+//! [`Parcel`](privet_gate::Parcel), which only
+//! [`Released::handover`](privet_gate::Released::handover) gives.
+//!
+//! ```compile_fail
+//! // A message cannot be sent.
+//! async fn leak(client: &privet_wire::Client, message: privet_core::Message) {
+//!     let _ = client.submit(message).await;
+//! }
+//! ```
+
+mod client;
+mod identity;
+mod kit;
+mod protocol;
+mod server;
+mod tls;
+
+pub use client::{Client, Next, SubmitError, WireError};
+pub use identity::{Authority, Credentials, Identity, IdentityError, Role, SERVER_NAME};
+pub use kit::{ADDRESS_FILE, Kit, KitError};
+pub use server::{Service, Sink, Turn, serve};
+
+/// Bytes of a chunk. With windows of four chunks a loopback connection is bound by TLS, and an
+/// open connection holds a few MiB at most.
+const CHUNK: usize = 1 << 20;
+const WINDOW: u32 = 4 << 20;
+/// Largest frame that is decoded: a head, or a chunk with its few bytes of framing.
+const MAX_FRAME: usize = privet_gate::MAX_HEAD + (1 << 10);
+/// The one version of the protocol.
+const PROTOCOL: u32 = 1;

@@ -45,6 +45,7 @@ fn bench(unit: &str, out: &str, job_more: &str, promise: Promise, own: Option<Fi
         run: "r".into(),
         job: String::new(),
         features: None,
+        rounds: None,
         submitter: "local".into(),
     };
     let lane = gate.open(&offer, &job, &promise).unwrap();
@@ -152,6 +153,7 @@ fn the_budget_refuses_before_training() {
         run: "again".into(),
         job: String::new(),
         features: None,
+        rounds: None,
         submitter: "local".into(),
     };
     let lane = bench.lane.gate.open(&offer, &job(""), &promise(Some(bound()))).unwrap();

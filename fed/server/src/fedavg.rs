@@ -1,0 +1,163 @@
+//! Federated averaging (McMahan et al. 2017), and federated gradient descent as its one-step case.
+//!
+//! ```text
+//!   gradient sums:   V ← m·V + S/(C·N),   W ← W − η·V      S = Σ sites' sums over their records,
+//!                                                          N = Σ declared records, C = record-clip
+//!   weight diffs:    V ← m·V + Σ wᵢΔᵢ/Σ wᵢ,  W ← W + η·V
+//! ```
+//! Everything after the sites' noise is post-processing. `average = "tail"` delivers the mean of
+//! the models of the second half of the rounds, which takes noise out at no privacy cost.
+
+use std::collections::BTreeMap;
+
+use privet_core::DataKind;
+use privet_core::aggregate::Combine;
+use privet_core::tensor::{Tensor, Tensors, Values};
+use privet_gate::{Average, Fedavg as Settings, Job};
+
+use crate::checkpoint::{Checkpoint, State};
+use crate::record::{Failure, Metrics};
+use crate::rounds::{Rounds, Sum};
+use crate::workflow::Workflow;
+
+/// Names of what a checkpoint keeps.
+pub(crate) const GROUPS: [&str; 3] = ["model", "velocity", "tail"];
+pub(crate) const NUMBERS: [&str; 1] = ["tail-rounds"];
+
+type Flat = BTreeMap<String, Vec<f64>>;
+
+/// The workflow.
+pub(crate) struct Fedavg {
+    settings: Settings,
+    kind: DataKind,
+    /// C of the formulas; 1 for weight diffs.
+    clip: f64,
+    schema: Tensors,
+    next: u32,
+    model: Flat,
+    velocity: Flat,
+    /// Sum of the models of the second half.
+    tail: Flat,
+    tail_rounds: f64,
+}
+
+impl Fedavg {
+    pub(crate) fn new(job: &Job, kind: DataKind, initial: Tensors, from: Option<Checkpoint>) -> Self {
+        let zero = |tensors: &Tensors| {
+            let zeros = |(name, tensor): (&String, &Tensor)| (name.clone(), vec![0.0; tensor.values().len()]);
+            tensors.0.iter().map(zeros).collect::<Flat>()
+        };
+        let mut workflow = Self {
+            settings: job.fedavg.clone(),
+            kind,
+            clip: match kind {
+                DataKind::Gradient => job.train.record_clip.unwrap_or(1.0),
+                _ => 1.0,
+            },
+            next: 1,
+            model: flat(&initial),
+            velocity: zero(&initial),
+            tail: zero(&initial),
+            tail_rounds: 0.0,
+            schema: initial,
+        };
+        if let Some(Checkpoint { round, state, .. }) = from {
+            let group = |name| state.tensors.get(name).map(flat).unwrap_or_default();
+            workflow.next = round + 1;
+            workflow.model = group("model");
+            workflow.velocity = group("velocity");
+            workflow.tail = group("tail");
+            workflow.tail_rounds = state.numbers.get("tail-rounds").copied().unwrap_or_default();
+        }
+        workflow
+    }
+
+    fn step(&mut self, round: u32, sum: &Sum) {
+        let (rate, momentum) = (self.settings.server_learning_rate, self.settings.server_momentum);
+        let sign = if self.kind == DataKind::Gradient { -1.0 } else { 1.0 };
+        for (name, tensor) in &sum.tensors.0 {
+            let weight = sum.weights.get(name).copied().unwrap_or(1.0);
+            let (Some(velocity), Some(model)) = (self.velocity.get_mut(name), self.model.get_mut(name)) else {
+                continue;
+            };
+            let scale = 1.0 / (self.clip * weight);
+            let mut at = velocity.iter_mut().zip(model);
+            tensor.values().for_each(|x| {
+                if let Some((v, w)) = at.next() {
+                    *v = momentum * *v + scale * x;
+                    *w += sign * rate * *v;
+                }
+            });
+        }
+        if round > self.settings.rounds / 2 {
+            self.tail_rounds += 1.0;
+            for (name, model) in &self.model {
+                if let Some(tail) = self.tail.get_mut(name) {
+                    tail.iter_mut().zip(model).for_each(|(t, w)| *t += w);
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> State {
+        let group = |values: &Flat| self.shaped(values, Values::F64);
+        State {
+            tensors: BTreeMap::from([
+                ("model", group(&self.model)),
+                ("velocity", group(&self.velocity)),
+                ("tail", group(&self.tail)),
+            ]),
+            numbers: BTreeMap::from([("tail-rounds", self.tail_rounds)]),
+        }
+    }
+
+    fn shaped(&self, values: &Flat, make: impl Fn(Vec<f64>) -> Values) -> Tensors {
+        let tensor = |(name, values): (&String, &Vec<f64>)| {
+            let shape = self.schema.0.get(name)?.shape().clone();
+            Some((name.clone(), Tensor::new(shape, make(values.clone()))?))
+        };
+        values.iter().filter_map(tensor).collect()
+    }
+}
+
+fn flat(tensors: &Tensors) -> Flat {
+    let widen = |tensor: &Tensor| {
+        let mut values = Vec::with_capacity(tensor.values().len());
+        tensor.values().for_each(|x| values.push(x));
+        values
+    };
+    tensors.0.iter().map(|(name, tensor)| (name.clone(), widen(tensor))).collect()
+}
+
+fn narrow(values: Vec<f64>) -> Values {
+    Values::F32(values.into_iter().map(|x| x as f32).collect())
+}
+
+impl Workflow for Fedavg {
+    fn run(&mut self, rounds: &mut Rounds<'_>) -> Result<Metrics, Failure> {
+        let combine = match self.kind {
+            DataKind::Gradient => Combine::Sum,
+            _ => Combine::Weighted,
+        };
+        let mut metrics = rounds.done.last().map(|record| record.metrics).unwrap_or_default();
+        for round in self.next..=rounds.planned() {
+            let model = self.shaped(&self.model, narrow);
+            let sum = rounds.round(round, model, combine)?;
+            self.step(round, &sum);
+            metrics = rounds.evaluate(&self.model());
+            let state = self.state();
+            rounds.finish(sum, metrics, state)?;
+            self.next = round + 1;
+        }
+        Ok(metrics)
+    }
+
+    fn model(&self) -> Tensors {
+        if self.settings.average == Average::Tail && self.tail_rounds > 0.0 {
+            let mean = |values: &Vec<f64>| values.iter().map(|x| x / self.tail_rounds).collect();
+            let means: Flat = self.tail.iter().map(|(name, values)| (name.clone(), mean(values))).collect();
+            return self.shaped(&means, narrow);
+        }
+        self.shaped(&self.model, narrow)
+    }
+}

@@ -1,0 +1,420 @@
+//! The sites as the network shows them: who has joined, who was asked what, who has answered.
+//!
+//! ```text
+//!   open(round, task, asked) ─▶ sites come and ask ─▶ task ─▶ upload or refusal ─▶ close → answers
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use privet_core::admission::{Admission, Moment, Peer, admit};
+use privet_core::aggregate::Aggregator;
+use privet_core::{Code, Reason, Stage};
+use privet_gate::{Offer, Parcel, ServerGate, Status};
+use privet_wire::{Service, Sink, Turn};
+use tokio::sync::watch;
+
+use crate::record::SiteRecord;
+use crate::spool::{Incoming, Whole};
+
+/// How long a site's question is kept open before it is told to ask again.
+const LONG_POLL: Duration = Duration::from_secs(15);
+/// How long a site may be without a connection in a round before it counts as dropped.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Serves the sites of one job.
+pub(crate) struct Federation {
+    offer: Offer,
+    admission: Box<dyn Admission>,
+    gate: ServerGate,
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    sites: BTreeMap<String, Site>,
+    connections: BTreeMap<String, Connections>,
+    round: Option<Round>,
+    finished: bool,
+}
+
+#[derive(Default)]
+struct Site {
+    /// Holds the job to be allowed, and has asked what to do.
+    ready: bool,
+    /// Refuses the whole job.
+    refused: Option<(Stage, Code)>,
+    told_finished: bool,
+    record: SiteRecord,
+}
+
+/// Open connections of a certified name.
+#[derive(Default)]
+struct Connections {
+    open: u32,
+    /// When the last one ended.
+    lost: Option<Instant>,
+}
+
+impl Connections {
+    fn gone(&self) -> bool {
+        self.open == 0 && self.lost.is_none_or(|lost| lost.elapsed() > GRACE)
+    }
+}
+
+struct Round {
+    number: u32,
+    task: Parcel,
+    asked: BTreeSet<String>,
+    aggregator: Box<dyn Aggregator>,
+    answers: BTreeMap<String, Whole>,
+    refusals: BTreeMap<String, (Stage, Code)>,
+    bytes_up: u64,
+    bytes_down: u64,
+}
+
+/// What a round brought.
+pub(crate) struct Closed {
+    pub(crate) aggregator: Box<dyn Aggregator>,
+    pub(crate) answers: BTreeMap<String, Whole>,
+    pub(crate) refusals: BTreeMap<String, (Stage, Code)>,
+    pub(crate) dropped: Vec<String>,
+    pub(crate) bytes_up: u64,
+    pub(crate) bytes_down: u64,
+}
+
+/// Who takes part.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Roster {
+    pub(crate) ready: BTreeSet<String>,
+    pub(crate) refused: BTreeMap<String, (Stage, Code)>,
+}
+
+impl Federation {
+    pub(crate) fn new(offer: Offer, admission: Box<dyn Admission>, gate: ServerGate) -> Self {
+        Self {
+            offer,
+            admission,
+            gate,
+            state: Mutex::default(),
+            changed: watch::Sender::default(),
+        }
+    }
+
+    pub(crate) fn gate(&self) -> &ServerGate {
+        &self.gate
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes whoever waits for it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let value = change(&mut self.lock());
+        self.changed.send_replace(());
+        value
+    }
+
+    /// Waits until `done` gives something, or a moment has come.
+    pub(crate) async fn wait<T>(
+        &self,
+        until: Instant,
+        mut done: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if let Some(value) = done() {
+                return Some(value);
+            }
+            // Connections that were lost long enough ago end a wait without any message.
+            let pause = until.min(Instant::now() + GRACE / 4);
+            let _ = tokio::time::timeout_at(pause.into(), changed.changed()).await;
+            if Instant::now() >= until {
+                return done();
+            }
+        }
+    }
+
+    pub(crate) fn roster(&self) -> Roster {
+        let state = self.lock();
+        let mut roster = Roster::default();
+        for (name, site) in &state.sites {
+            match site.refused {
+                Some(refused) => drop(roster.refused.insert(name.clone(), refused)),
+                None if site.ready => drop(roster.ready.insert(name.clone())),
+                None => {}
+            }
+        }
+        roster
+    }
+
+    /// Opens a round.
+    pub(crate) fn open(
+        &self,
+        number: u32,
+        task: Parcel,
+        asked: BTreeSet<String>,
+        aggregator: Box<dyn Aggregator>,
+    ) {
+        let round = Round {
+            number,
+            task,
+            asked,
+            aggregator,
+            answers: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            bytes_up: 0,
+            bytes_down: 0,
+        };
+        self.change(|state| state.round = Some(round));
+    }
+
+    /// Whether nobody is left to wait for in the open round.
+    pub(crate) fn settled(&self) -> bool {
+        let state = self.lock();
+        let Some(round) = &state.round else {
+            return true;
+        };
+        round.asked.iter().all(|name| {
+            let refused = state.sites.get(name).is_some_and(|site| site.refused.is_some());
+            let gone = state.connections.get(name).is_none_or(Connections::gone);
+            refused || gone || round.answers.contains_key(name) || round.refusals.contains_key(name)
+        })
+    }
+
+    /// Closes the open round: later uploads come too late.
+    pub(crate) fn close(&self) -> Option<Closed> {
+        self.change(|state| {
+            let mut round = state.round.take()?;
+            let mut dropped = Vec::new();
+            for name in &round.asked {
+                let site = state.sites.entry(name.clone()).or_default();
+                if let Some(refused) = site.refused {
+                    round.refusals.entry(name.clone()).or_insert(refused);
+                }
+                if round.answers.contains_key(name) {
+                    site.record.rounds_answered += 1;
+                } else if round.refusals.contains_key(name) {
+                    site.record.rounds_refused += 1;
+                } else {
+                    site.record.rounds_dropped += 1;
+                    dropped.push(name.clone());
+                }
+            }
+            Some(Closed {
+                aggregator: round.aggregator,
+                answers: round.answers,
+                refusals: round.refusals,
+                dropped,
+                bytes_up: round.bytes_up,
+                bytes_down: round.bytes_down,
+            })
+        })
+    }
+
+    /// Tells every site that asks that the job has ended.
+    pub(crate) fn finish(&self) {
+        self.change(|state| {
+            state.round = None;
+            state.finished = true;
+        });
+    }
+
+    /// Whether every connected site has been told.
+    pub(crate) fn all_told(&self) -> bool {
+        let state = self.lock();
+        let connected = |name| state.connections.get(name).is_some_and(|c| c.open > 0);
+        let mut sites = state.sites.iter();
+        sites.all(|(name, site)| site.told_finished || !connected(name))
+    }
+
+    pub(crate) fn records(&self) -> BTreeMap<String, SiteRecord> {
+        let state = self.lock();
+        let sites = state.sites.iter();
+        sites.map(|(name, site)| (name.clone(), site.record.clone())).collect()
+    }
+
+    /// What to tell a site now, if there is anything.
+    fn turn(&self, name: &str) -> Option<Turn> {
+        let mut state = self.lock();
+        let State {
+            sites,
+            round,
+            finished,
+            ..
+        } = &mut *state;
+        let site = sites.entry(name.to_owned()).or_default();
+        if *finished {
+            site.told_finished = true;
+            return Some(Turn::Finished);
+        }
+        let round = round.as_mut()?;
+        let waits = round.asked.contains(name)
+            && !round.answers.contains_key(name)
+            && !round.refusals.contains_key(name);
+        if !waits {
+            return None;
+        }
+        site.record.bytes_down += round.task.len();
+        round.bytes_down += round.task.len();
+        Some(Turn::Task(round.task.clone()))
+    }
+
+    fn note(&self, name: &str, status: Status) {
+        self.change(|state| {
+            let site = state.sites.entry(name.to_owned()).or_default();
+            match status {
+                Status::Ready => site.ready = true,
+                Status::Refused {
+                    stage,
+                    round: None,
+                    code,
+                } => site.refused = Some((stage, code.on_wire())),
+                Status::Refused {
+                    stage,
+                    round: Some(number),
+                    code,
+                } => {
+                    if let Some(round) = &mut state.round
+                        && round.number == number
+                        && round.asked.contains(name)
+                    {
+                        round.refusals.insert(name.to_owned(), (stage, code.on_wire()));
+                    }
+                }
+            }
+        });
+    }
+
+    fn judge(&self, moment: Moment, peer: &Peer) -> Result<(), Reason> {
+        admit(&*self.admission, moment, peer.clone()).map(drop)
+    }
+}
+
+#[tonic::async_trait]
+impl Service for Shared {
+    fn join(&self, peer: &Peer) -> Result<Offer, Reason> {
+        self.0.judge(Moment::Join, peer)?;
+        self.0.change(|state| {
+            state.sites.entry(peer.name.clone()).or_default();
+        });
+        Ok(self.0.offer.clone())
+    }
+
+    async fn next(&self, peer: &Peer, status: Status) -> Result<Turn, Reason> {
+        self.0.judge(Moment::Job, peer)?;
+        self.0.note(&peer.name, status);
+        let until = Instant::now() + LONG_POLL;
+        let turn = self.0.wait(until, || self.0.turn(&peer.name)).await;
+        if matches!(turn, Some(Turn::Finished)) {
+            self.0.changed.send_replace(());
+        }
+        Ok(turn.unwrap_or(Turn::Wait))
+    }
+
+    fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason> {
+        let unexpected = || Reason::new(Code::UnexpectedUpload, "the upload answers no open round");
+        let number = {
+            let state = self.0.lock();
+            let round = state.round.as_ref().ok_or_else(unexpected)?;
+            if !round.asked.contains(&peer.name) || round.answers.contains_key(&peer.name) {
+                return Err(unexpected());
+            }
+            round.number
+        };
+        let head_len = head.len() as u64;
+        let checked = self.0.gate.admit(&head, number).and_then(|head| {
+            let state = self.0.lock();
+            let round = state.round.as_ref().ok_or_else(unexpected)?;
+            round.aggregator.admit(&head.header)?;
+            Ok(head)
+        });
+        let head = checked.inspect_err(|reason| {
+            // An upload that will never be taken: do not ask this site for it again.
+            self.0.note(
+                &peer.name,
+                Status::Refused {
+                    stage: Stage::TaskResult,
+                    round: Some(number),
+                    code: reason.code,
+                },
+            );
+        })?;
+        Ok(Box::new(Upload {
+            federation: self.clone(),
+            site: peer.name.clone(),
+            number,
+            head_len,
+            incoming: Incoming::new(head),
+        }))
+    }
+
+    fn report(&self, peer: &Peer, status: Status) {
+        if self.0.judge(Moment::Job, peer).is_ok() {
+            self.0.note(&peer.name, status);
+        }
+    }
+
+    fn connected(&self, peer: &Peer) {
+        self.0.change(|state| state.connections.entry(peer.name.clone()).or_default().open += 1);
+    }
+
+    fn lost(&self, peer: &Peer) {
+        self.0.change(|state| {
+            let connections = state.connections.entry(peer.name.clone()).or_default();
+            connections.open = connections.open.saturating_sub(1);
+            connections.lost = Some(Instant::now());
+        });
+    }
+}
+
+/// The federation, shared by its connections.
+#[derive(Clone)]
+pub(crate) struct Shared(pub(crate) Arc<Federation>);
+
+struct Upload {
+    federation: Shared,
+    site: String,
+    number: u32,
+    head_len: u64,
+    incoming: Incoming,
+}
+
+impl Sink for Upload {
+    fn write(&mut self, piece: &[u8]) -> Result<(), Reason> {
+        self.incoming.write(piece)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), Reason> {
+        let Upload {
+            federation,
+            site: name,
+            number,
+            head_len,
+            incoming,
+        } = *self;
+        let whole = incoming.finish()?;
+        federation.0.change(|state| {
+            let round = state.round.as_mut().filter(|round| round.number == number);
+            let Some(round) = round else {
+                let detail = "the round was closed before the upload ended";
+                return Err(Reason::new(Code::UnexpectedUpload, detail));
+            };
+            let bytes = head_len + whole.len();
+            let site = state.sites.entry(name.clone()).or_default();
+            // A retry of an upload that was taken already changes nothing.
+            if !round.answers.contains_key(&name) {
+                site.record.bytes_up += bytes;
+                site.record.receipt.clone_from(&whole.header().receipt);
+                round.bytes_up += bytes;
+                round.answers.insert(name, whole);
+            }
+            Ok(())
+        })
+    }
+}

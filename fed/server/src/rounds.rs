@@ -1,0 +1,197 @@
+//! A round, as a workflow sees it: a task goes out, a sum comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use privet_core::aggregate::{Aggregator, Combine, PlainSum};
+use privet_core::executor::{Executor, TaskStatus};
+use privet_core::filter::Cancel;
+use privet_core::flow::Promise;
+use privet_core::tensor::Tensors;
+use privet_core::{Code, Content, DataKind, Message, Reason, Refusal, Stage};
+use privet_gate::Fedavg;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+
+use crate::checkpoint::{Checkpoint, State};
+use crate::federation::{Closed, Federation};
+use crate::record::{Failure, Metrics, Progress, RoundRecord};
+
+/// Runs rounds for a workflow.
+pub struct Rounds<'a> {
+    pub(crate) federation: &'a Federation,
+    pub(crate) runtime: Handle,
+    pub(crate) run: &'a str,
+    pub(crate) settings: &'a Fedavg,
+    pub(crate) promise: &'a Promise,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) evaluator: Option<Box<dyn Executor>>,
+    pub(crate) observer: &'a mut (dyn FnMut(&Progress) + Send),
+    pub(crate) folder: PathBuf,
+    pub(crate) done: Vec<RoundRecord>,
+}
+
+/// What a round brought.
+pub(crate) struct Sum {
+    pub(crate) tensors: Tensors,
+    pub(crate) weights: BTreeMap<String, f64>,
+    record: RoundRecord,
+    started: Instant,
+}
+
+impl Rounds<'_> {
+    /// The rounds there are to be.
+    pub(crate) fn planned(&self) -> u32 {
+        self.settings.rounds
+    }
+
+    /// Sends a model to the sites of a round and adds what comes back.
+    pub(crate) fn round(
+        &mut self,
+        number: u32,
+        model: Tensors,
+        combine: Combine,
+    ) -> Result<Sum, Failure> {
+        let started = Instant::now();
+        self.stopped()?;
+        let gate = self.federation.gate();
+        let task = Message::new("train", DataKind::Weights, Content::Plain(model));
+        let released = gate
+            .release(task, number, self.cancel)
+            .map_err(|refusal| failure(&refusal))?;
+        let parcel = released.handover().map_err(Failure::new)?;
+        let kind = self.promise.kind;
+        let sum = PlainSum::new(combine, kind, self.promise.schema.clone());
+        let asked = self.ask(number);
+        self.federation.open(number, parcel, asked.clone(), Box::new(sum));
+        let until = started + self.settings.round_timeout;
+        let (federation, cancel) = (self.federation, self.cancel);
+        let settled = || (federation.settled() || cancel.is_cancelled()).then_some(());
+        // Looks at the flag often enough for a stop to feel immediate.
+        while Instant::now() < until {
+            let step = until.min(Instant::now() + Duration::from_millis(200));
+            if self.runtime.block_on(federation.wait(step, settled)).is_some() {
+                break;
+            }
+        }
+        let Some(closed) = self.federation.close() else {
+            let reason = Reason::new(Code::UnexpectedUpload, "the round was closed twice");
+            return Err(Failure::new(reason));
+        };
+        self.stopped()?;
+        self.add(number, closed, started)
+    }
+
+    fn stopped(&self) -> Result<(), Failure> {
+        self.cancel.check().map_err(Failure::new)
+    }
+
+    /// The sites of a round. A sample is drawn by a hash of public things, so that a resumed
+    /// round asks the same sites; it amplifies no privacy and none is claimed for it.
+    fn ask(&self, number: u32) -> BTreeSet<String> {
+        let ready = self.federation.roster().ready;
+        let share = (ready.len() as f64 * self.settings.sample).ceil() as usize;
+        // Names and run ids hold no zero byte.
+        let draw = |name: &String| {
+            Sha256::digest(format!("privet/sample/v1\0{}\0{number}\0{name}", self.run))
+        };
+        let mut ready: Vec<String> = ready.into_iter().collect();
+        ready.sort_by_key(draw);
+        ready.truncate(share.max(self.settings.min_sites as usize));
+        ready.into_iter().collect()
+    }
+
+    fn add(&mut self, number: u32, closed: Closed, started: Instant) -> Result<Sum, Failure> {
+        let refusal = |(site, (stage, code)): (String, (Stage, Code))| {
+            Refusal::new(site, stage, Reason::new(code, "")).in_round(number)
+        };
+        let refusals: Vec<Refusal> = closed.refusals.into_iter().map(refusal).collect();
+        let answered: Vec<String> = closed.answers.keys().cloned().collect();
+        if answered.len() < self.settings.min_sites as usize {
+            let roster = self.federation.roster().refused.into_iter().map(refusal);
+            let mut causes = refusals.clone();
+            causes.extend(roster.filter(|r| !refusals.iter().any(|known| known.site == r.site)));
+            let wanted = self.settings.min_sites;
+            let failed = Failure::quorum(number, answered.len(), wanted, causes, &closed.dropped);
+            return Err(failed);
+        }
+        let mut aggregator: Box<dyn Aggregator> = closed.aggregator;
+        // A map iterates in the order of its names: the same round gives the same bits.
+        for upload in closed.answers.into_values() {
+            let (header, mut body) = upload.into_parts();
+            aggregator.add(&header, &mut body).map_err(Failure::new)?;
+        }
+        let sum = aggregator.finish().map_err(Failure::new)?;
+        let message = Message::new("train", self.promise.kind, Content::Plain(sum.sum));
+        let message = self
+            .federation
+            .gate()
+            .finished(message, number, self.cancel)
+            .map_err(|refusal| failure(&refusal))?;
+        let Content::Plain(tensors) = message.content else {
+            let reason = Reason::new(Code::WrongContent, "a server filter took the sum away");
+            return Err(Failure::new(reason));
+        };
+        Ok(Sum {
+            tensors,
+            weights: sum.weights,
+            record: RoundRecord {
+                round: number,
+                answered,
+                refusals,
+                dropped: closed.dropped,
+                metrics: Metrics::default(),
+                bytes_up: closed.bytes_up,
+                bytes_down: closed.bytes_down,
+                wall_s: 0.0,
+            },
+            started,
+        })
+    }
+
+    /// Measures a model on the server's public data, where there is some.
+    pub(crate) fn evaluate(&mut self, model: &Tensors) -> Metrics {
+        let Some(evaluator) = &mut self.evaluator else {
+            return Metrics::default();
+        };
+        let content = Content::Plain(model.clone());
+        let task = Message::new("evaluate", DataKind::Weights, content);
+        let result = evaluator.execute(&task, self.cancel);
+        match (result.status, result.message.map(|message| message.content)) {
+            (TaskStatus::Done, Some(Content::Statistics(values))) => Metrics {
+                loss: values.get("loss").copied(),
+                accuracy: values.get("accuracy").copied(),
+            },
+            _ => Metrics::default(),
+        }
+    }
+
+    /// Ends a round: its checkpoint and its record are on disk when this returns.
+    pub(crate) fn finish(&mut self, sum: Sum, metrics: Metrics, state: State) -> Result<(), Failure> {
+        let record = RoundRecord {
+            metrics,
+            wall_s: sum.started.elapsed().as_secs_f64(),
+            ..sum.record
+        };
+        self.done.push(record.clone());
+        let checkpoint = Checkpoint {
+            run: self.run.to_owned(),
+            round: record.round,
+            done: self.done.clone(),
+            state,
+        };
+        checkpoint.write(&self.folder).map_err(Failure::new)?;
+        (self.observer)(&Progress::Round(record));
+        Ok(())
+    }
+}
+
+fn failure(refusal: &Refusal) -> Failure {
+    Failure {
+        code: refusal.code,
+        message: format!("the server's own filter refuses: {}", refusal.detail),
+        exit_code: refusal.code.exit_code(),
+        refusals: vec![refusal.clone()],
+    }
+}

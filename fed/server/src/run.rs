@@ -1,0 +1,249 @@
+//! A server's life: listen, wait for sites, run the workflow, tell everybody, write the outcome.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use privet_core::admission::CertificateOnly;
+use privet_core::executor::Executor;
+use privet_core::filter::Cancel;
+use privet_core::{Code, Reason, Refusal, Registry, Stage};
+use privet_gate::{CompileError, Finding, Job, Loaded, Offer, ServerGate, Workload};
+use privet_wire::{ADDRESS_FILE, Kit, KitError, Role, serve};
+use tokio::net::TcpListener;
+
+use crate::checkpoint::{Checkpoint, write_model};
+use crate::fedavg::{Fedavg, GROUPS, NUMBERS};
+use crate::federation::{Federation, Roster, Shared};
+use crate::record::{Failure, Metrics, Outcome, Progress, Status};
+use crate::rounds::Rounds;
+use crate::workflow::Workflow;
+
+/// How long to wait for the sites of the roster before going on without the missing.
+const JOIN: Duration = Duration::from_secs(30);
+/// How long to wait for sites to hear that the job has ended.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a server is told besides its kit.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Go on from the checkpoint in the kit.
+    pub resume: bool,
+    /// Another number of rounds than the job's.
+    pub rounds: Option<u32>,
+    /// Who submitted the job.
+    pub submitter: String,
+    /// Identity of a new run; a resumed one has its own.
+    pub run: String,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The kit cannot be used.
+    #[error(transparent)]
+    Kit(#[from] KitError),
+    /// The job says something that cannot work.
+    #[error("the job file says something that cannot work")]
+    Job(Vec<Finding>),
+    /// This program cannot run the job.
+    #[error(transparent)]
+    Refused(#[from] Reason),
+    /// The network or the disk failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs the job of a kit to its end. The outcome is also `outcome.json` in the kit, the model
+/// `model.safetensors`, and every event a line of `progress.jsonl`.
+///
+/// # Errors
+/// When the server could not start. A job that fails is an outcome.
+pub async fn run(
+    kit_folder: &Path,
+    options: Options,
+    registry: Arc<Registry>,
+    workload: Arc<dyn Workload>,
+    cancel: Cancel,
+    mut observer: impl FnMut(&Progress) + Send + 'static,
+) -> Result<Outcome, ServerError> {
+    let began = Instant::now();
+    let (kit, identity) = Kit::load(kit_folder, Role::Server)?;
+    let path = kit_folder.join(kit.job.as_deref().unwrap_or(Path::new("job.toml")));
+    let Loaded { mut job, features } = Job::load(&path, &registry).map_err(ServerError::Job)?;
+    if let Some(rounds) = options.rounds {
+        job.fedavg.rounds = rounds;
+    }
+    let checkpoint = match options.resume {
+        true => Checkpoint::read(kit_folder, &GROUPS, &NUMBERS)?,
+        false => None,
+    };
+    let run = checkpoint.as_ref().map_or(options.run, |checkpoint| checkpoint.run.clone());
+    let promise = workload.promise(&job)?;
+    let initial = workload.initial(&job)?;
+    let evaluator = evaluator(&job, &*workload)?;
+    let gate = ServerGate::compile(&job, &promise, &registry).map_err(|error| match error {
+        CompileError::Invalid(findings) => ServerError::Job(findings),
+        CompileError::Refused(refusal) => {
+            ServerError::Refused(Reason::new(refusal.code, refusal.detail))
+        }
+    })?;
+    let offer = Offer {
+        run: run.clone(),
+        job: job.source.text.to_string(),
+        features,
+        rounds: options.rounds,
+        submitter: options.submitter,
+    };
+    let admission = CertificateOnly {
+        roster: kit.sites.clone(),
+    };
+    let federation = Arc::new(Federation::new(offer, Box::new(admission), gate));
+
+    let listener = TcpListener::bind(&kit.server).await?;
+    announce(kit_folder, &listener.local_addr()?.to_string())?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = {
+        let shared = Arc::new(Shared(federation.clone()));
+        tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            serve(listener, &identity, shared, stopped).await
+        })
+    };
+
+    let mut progress = ProgressFile::new(kit_folder, options.resume)?;
+    let mut observe = move |event: &Progress| {
+        progress.write(event);
+        observer(event);
+    };
+    let roster = gather(&federation, &kit.sites, &cancel).await;
+    observe(&Progress::Started {
+        ready: roster.ready.iter().cloned().collect(),
+        refusals: refusals(&roster),
+    });
+    let startup_s = began.elapsed().as_secs_f64();
+
+    let done = checkpoint.as_ref().map(|c| c.done.clone()).unwrap_or_default();
+    let planned = job.fedavg.rounds;
+    let mut workflow = Fedavg::new(&job, promise.kind, initial, checkpoint);
+    let runtime = tokio::runtime::Handle::current();
+    let working = {
+        let (federation, folder) = (federation.clone(), kit_folder.to_path_buf());
+        let run = run.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut rounds = Rounds {
+                federation: &federation,
+                runtime,
+                run: &run,
+                settings: &job.fedavg,
+                promise: &promise,
+                cancel: &cancel,
+                evaluator,
+                observer: &mut observe,
+                folder,
+                done,
+            };
+            let ended = workflow.run(&mut rounds);
+            let written = write_model(&rounds.folder.join("model.safetensors"), &workflow.model());
+            let ended = ended.and_then(|metrics| written.map(|()| metrics).map_err(Failure::new));
+            (ended, rounds.done)
+        })
+    };
+    let (ended, rounds) = working
+        .await
+        .map_err(|_| Reason::new(Code::StorageFailed, "the workflow panicked"))?;
+
+    federation.finish();
+    let told = || federation.all_told().then_some(());
+    let _ = federation.wait(Instant::now() + FAREWELL, told).await;
+    // The farewell itself is a message: give it the time to leave.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let _ = stop.send(());
+    let _ = serving.await;
+
+    let (last, error) = match ended {
+        Ok(metrics) => (metrics, None),
+        Err(failure) => {
+            let last = rounds.last().map(|record| record.metrics);
+            (last.unwrap_or_else(Metrics::default), Some(failure))
+        }
+    };
+    let exit_code = error.as_ref().map_or(0, |failure| failure.exit_code);
+    let outcome = Outcome {
+        status: Status::of(exit_code),
+        exit_code,
+        run,
+        rounds_planned: planned,
+        rounds,
+        sites: federation.records(),
+        refusals: refusals(&federation.roster()),
+        last,
+        error,
+        wall_s: began.elapsed().as_secs_f64(),
+        startup_s,
+    };
+    let text = serde_json::to_string_pretty(&outcome).map_err(std::io::Error::other)?;
+    std::fs::write(kit_folder.join("outcome.json"), text)?;
+    Ok(outcome)
+}
+
+fn evaluator(job: &Job, workload: &dyn Workload) -> Result<Option<Box<dyn Executor>>, Reason> {
+    let evaluation = job.evaluation.as_ref();
+    let open = |evaluation: &privet_gate::Evaluation| workload.evaluator(job, &evaluation.data);
+    evaluation.map(open).transpose()
+}
+
+fn refusals(roster: &Roster) -> Vec<Refusal> {
+    let refusal = |(site, (stage, code)): (&String, &(Stage, Code))| {
+        Refusal::new(site, *stage, Reason::new(*code, ""))
+    };
+    roster.refused.iter().map(refusal).collect()
+}
+
+/// Waits until every site of the roster holds the job to be allowed or refuses it. Without a
+/// roster, waits for the first site and a moment more.
+async fn gather(federation: &Federation, sites: &[String], cancel: &Cancel) -> Roster {
+    let complete = || {
+        let roster = federation.roster();
+        let known = |name: &String| roster.ready.contains(name) || roster.refused.contains_key(name);
+        let all = !sites.is_empty() && sites.iter().all(known);
+        (all || cancel.is_cancelled()).then_some(())
+    };
+    let until = Instant::now() + JOIN;
+    while Instant::now() < until {
+        let step = until.min(Instant::now() + Duration::from_millis(200));
+        if federation.wait(step, complete).await.is_some() {
+            break;
+        }
+    }
+    federation.roster()
+}
+
+/// Writes where the server listens, whole or not at all.
+fn announce(folder: &Path, address: &str) -> std::io::Result<()> {
+    let new = folder.join("address.new");
+    std::fs::write(&new, address)?;
+    std::fs::rename(new, folder.join(ADDRESS_FILE))
+}
+
+struct ProgressFile(std::fs::File);
+
+impl ProgressFile {
+    fn new(folder: &Path, append: bool) -> std::io::Result<Self> {
+        let path: PathBuf = folder.join("progress.jsonl");
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).append(append).write(true).truncate(!append);
+        Ok(Self(options.open(path)?))
+    }
+
+    /// For whoever watches; what must survive is in the checkpoint.
+    fn write(&mut self, event: &Progress) {
+        use std::io::Write;
+        if let Ok(mut line) = serde_json::to_vec(event) {
+            line.push(b'\n');
+            let _ = self.0.write_all(&line);
+        }
+    }
+}

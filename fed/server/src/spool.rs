@@ -1,0 +1,115 @@
+//! Uploads, kept whole until their round is over.
+//!
+//! An upload is written to memory, past a limit to disk; its length and digest are checked when it
+//! ends. Only then does it count.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use privet_core::aggregate::UploadHeader;
+use privet_core::{Code, Reason};
+use privet_gate::{BodyCheck, Head};
+use tempfile::SpooledTempFile;
+
+/// Bytes of an upload that stay in memory.
+const IN_MEMORY: usize = 4 << 20;
+
+/// An upload that is coming in.
+pub(crate) struct Incoming {
+    head: Head,
+    check: BodyCheck,
+    file: SpooledTempFile,
+}
+
+/// An upload that has arrived whole.
+pub(crate) struct Whole {
+    header: UploadHeader,
+    file: SpooledTempFile,
+    len: u64,
+}
+
+fn storage(error: std::io::Error) -> Reason {
+    Reason::new(Code::StorageFailed, format!("the spool: {error}"))
+}
+
+impl Incoming {
+    pub(crate) fn new(head: Head) -> Self {
+        Self {
+            check: head.body(),
+            head,
+            file: SpooledTempFile::new(IN_MEMORY),
+        }
+    }
+
+    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), Reason> {
+        self.check.update(piece)?;
+        self.file.write_all(piece).map_err(storage)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Whole, Reason> {
+        self.check.finish()?;
+        self.file.seek(SeekFrom::Start(0)).map_err(storage)?;
+        Ok(Whole {
+            header: self.head.header,
+            file: self.file,
+            len: self.head.body_len,
+        })
+    }
+}
+
+impl Whole {
+    pub(crate) fn header(&self) -> &UploadHeader {
+        &self.header
+    }
+
+    /// Bytes of the body.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn into_parts(self) -> (UploadHeader, impl Read) {
+        (self.header, self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use privet_core::message::DataKind;
+    use sha2::{Digest, Sha256};
+
+    fn head(body: &[u8]) -> Head {
+        Head {
+            header: UploadHeader {
+                task: "train".into(),
+                round: 1,
+                kind: DataKind::WeightDiff,
+                schema: Default::default(),
+                step: None,
+                weight: 1.0,
+                metrics: Default::default(),
+                receipt: None,
+            },
+            body_len: body.len() as u64,
+            digest: Sha256::digest(body).into(),
+        }
+    }
+
+    #[test]
+    fn an_upload_counts_only_whole_and_unchanged() {
+        let body = vec![7u8; IN_MEMORY + 10];
+        let spool = |pieces: &[&[u8]]| {
+            let mut incoming = Incoming::new(head(&body));
+            for piece in pieces {
+                incoming.write(piece)?;
+            }
+            incoming.finish()
+        };
+        let (_, mut read) = spool(&[&body[..100], &body[100..]]).unwrap().into_parts();
+        let mut back = Vec::new();
+        read.read_to_end(&mut back).unwrap();
+        assert_eq!(back, body);
+        for bad in [&[&body[..100]][..], &[&body[..], b"x"], &[&[8; 10], &body[10..]], &[]] {
+            assert_eq!(spool(bad).err().unwrap().code, Code::Malformed);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! One site, from its kit to the end of a job.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use privet_core::clock::Clock;
+use privet_core::executor::{Executor, TaskResult};
+use privet_core::filter::Cancel;
+use privet_core::ledger::Ledger;
+use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
+use privet_gate::{
+    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, Workload,
+};
+use privet_store::{Store, StoreError};
+use privet_wire::{Client, Kit, KitError, Next, Role, WireError};
+
+/// How long a site keeps trying to reach its server.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a site is made of, besides its kit.
+#[derive(Clone)]
+pub struct Parts {
+    /// The filters there are.
+    pub registry: Arc<Registry>,
+    /// What computes.
+    pub workload: Arc<dyn Workload>,
+    /// How a ledger is opened in the site's store.
+    pub ledger: fn(Store, Arc<dyn Clock>) -> Result<Arc<dyn Ledger>, Reason>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What a site tells whoever runs it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// It has joined, and its policy allows the job.
+    Joined(String),
+    /// It has answered a round.
+    Answered(u32),
+    /// It has refused the job, or a round of it.
+    Refused(Refusal),
+    /// It tries to reach its server again.
+    Retrying(String),
+}
+
+/// How a site's part in a job ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// The server said so.
+    Finished,
+    /// The site refused the job.
+    Refused(Refusal),
+    /// Somebody stopped the site.
+    Cancelled,
+}
+
+/// Why a site could not take part.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// The kit cannot be used.
+    #[error(transparent)]
+    Kit(#[from] KitError),
+    /// The policy says something that cannot work.
+    #[error("the policy says something that cannot work")]
+    Policy(Vec<Finding>),
+    /// The folder cannot be used.
+    #[error("{0}: {1}")]
+    Store(String, StoreError),
+    /// Its parts do not go together, or a disk failed.
+    #[error(transparent)]
+    Failed(#[from] Reason),
+    /// The server does not answer, or refuses.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// Takes part in one job.
+///
+/// # Errors
+/// When the site could not take part, or lost its server for longer than its patience.
+pub async fn run(
+    folder: &Path,
+    parts: Parts,
+    cancel: Cancel,
+    mut observer: impl FnMut(&Event) + Send,
+) -> Result<Ended, SiteError> {
+    let (kit, identity) = Kit::load(folder, Role::Site)?;
+    let policy = folder.join(kit.policy.as_deref().unwrap_or(Path::new("site.toml")));
+    let policy = Policy::load(&policy, &parts.registry).map_err(SiteError::Policy)?;
+    if policy.site != kit.name {
+        let detail = format!("the policy is `{}`'s, the kit is `{}`'s", policy.site, kit.name);
+        return Err(Reason::new(Code::InvalidPolicy, detail).into());
+    }
+    let store = Store::open(&folder.join("ledger"))
+        .map_err(|error| SiteError::Store(folder.display().to_string(), error))?;
+    let ledger = (parts.ledger)(store.clone(), parts.clock.clone())?;
+    let audit = AuditFile::open(&folder.join("audit.jsonl"), parts.clock.clone())?;
+    let gate = SiteGate::new(
+        Arc::new(policy),
+        parts.registry.clone(),
+        ledger,
+        Arc::new(audit),
+        Outbox::new(store),
+    )?;
+    let mut agent = Agent {
+        client: Client::new(&kit.server, &identity)?,
+        gate,
+        cancel,
+        observer: &mut observer,
+    };
+    agent.take_part(&parts).await
+}
+
+struct Agent<'a> {
+    client: Client,
+    gate: SiteGate,
+    cancel: Cancel,
+    observer: &'a mut (dyn FnMut(&Event) + Send),
+}
+
+/// A call that is tried again while the server cannot be reached.
+macro_rules! patiently {
+    ($agent:ident, $call:expr) => {{
+        let since = Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match $call.await {
+                Err(WireError::Unreachable(why))
+                    if since.elapsed() < PATIENCE && !$agent.cancel.is_cancelled() =>
+                {
+                    ($agent.observer)(&Event::Retrying(why));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+                other => break other,
+            }
+        }
+    }};
+}
+
+impl Agent<'_> {
+    async fn take_part(&mut self, parts: &Parts) -> Result<Ended, SiteError> {
+        let offer = patiently!(self, self.client.join())?;
+        let (lane, mut executor, limit) = match self.open(&offer, parts) {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                self.refuse(&refusal, None).await?;
+                return Ok(Ended::Refused(refusal));
+            }
+        };
+        (self.observer)(&Event::Joined(lane.chain().rule().to_owned()));
+        let job = offer.run.clone();
+        loop {
+            if self.cancel.is_cancelled() {
+                return Ok(Ended::Cancelled);
+            }
+            let ready = self.gate.ready().handover()?;
+            let next = {
+                let asking = async { patiently!(self, self.client.next(&ready, limit)) };
+                tokio::select! {
+                    next = asking => next?,
+                    () = cancelled(&self.cancel) => return Ok(Ended::Cancelled),
+                }
+            };
+            match next {
+                Next::Wait => {}
+                Next::Finished => return Ok(Ended::Finished),
+                Next::Task(head, body) => {
+                    executor = self.answer(&lane, executor, &head, &body, &job).await?;
+                }
+            }
+        }
+    }
+
+    /// Holds the offered job against the policy, and opens the data only if it is allowed.
+    fn open(
+        &self,
+        offer: &Offer,
+        parts: &Parts,
+    ) -> Result<(Lane, Box<dyn Executor>, u64), Refusal> {
+        let site = &self.gate.policy().site;
+        let refuse = |reason| Refusal::new(site, Stage::Compile, reason);
+        let job = Job::offered(offer, &parts.registry).map_err(|findings| {
+            let first = findings.first().map(|finding| finding.message.clone());
+            refuse(Reason::new(Code::InvalidJob, first.unwrap_or_default()))
+        })?;
+        let promise = parts.workload.promise(&job).map_err(refuse)?;
+        let lane = self.gate.open(offer, &job, &promise)?;
+        let executor = parts
+            .workload
+            .executor(&job, lane.chain().dataset())
+            .map_err(|reason| Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule()))?;
+        Ok((lane, executor, promise.schema.bytes()))
+    }
+
+    async fn answer(
+        &mut self,
+        lane: &Lane,
+        executor: Box<dyn Executor>,
+        head: &[u8],
+        body: &[u8],
+        job: &str,
+    ) -> Result<Box<dyn Executor>, SiteError> {
+        let site = &self.gate.policy().site;
+        let arrived = match Arrived::new(head, body) {
+            Ok(arrived) => arrived,
+            Err(reason) => {
+                let refusal = Refusal::new(site, Stage::TaskData, reason);
+                self.refuse(&refusal, Some(job)).await?;
+                return Ok(executor);
+            }
+        };
+        let round = arrived.round();
+        if let Some(parcel) = lane.kept(&arrived)? {
+            self.send(lane, &arrived, &parcel).await?;
+            return Ok(executor);
+        }
+        let (task, ticket) = match lane.begin(&arrived, &self.cancel) {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                self.refuse(&refusal, Some(job)).await?;
+                return Ok(executor);
+            }
+        };
+        let (executor, result) = execute(executor, task, &self.cancel).await?;
+        let released = tokio::task::block_in_place(|| {
+            let released = lane.release(ticket, result, &self.cancel)?;
+            released.handover().map_err(|reason| {
+                Refusal::new(site, Stage::TaskResult, reason).in_round(round)
+            })
+        });
+        match released {
+            Ok(parcel) => self.send(lane, &arrived, &parcel).await?,
+            Err(refusal) => self.refuse(&refusal, Some(job)).await?,
+        }
+        Ok(executor)
+    }
+
+    async fn send(
+        &mut self,
+        lane: &Lane,
+        task: &Arrived,
+        parcel: &Parcel,
+    ) -> Result<(), SiteError> {
+        match patiently!(self, self.client.submit(parcel)) {
+            Ok(()) => {
+                lane.acknowledged(task)?;
+                (self.observer)(&Event::Answered(task.round()));
+                Ok(())
+            }
+            // Too late, or not wanted: it stays paid for, and is sent again if this very task
+            // comes back.
+            Err(WireError::Refused(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn refuse(&mut self, refusal: &Refusal, job: Option<&str>) -> Result<(), SiteError> {
+        (self.observer)(&Event::Refused(refusal.clone()));
+        let parcel = self.gate.refuse(refusal, job).handover()?;
+        match patiently!(self, self.client.report(&parcel)) {
+            Err(WireError::Refused(_)) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Runs an executor off the network threads. A panic in it is a failed task.
+async fn execute(
+    mut executor: Box<dyn Executor>,
+    task: Message,
+    cancel: &Cancel,
+) -> Result<(Box<dyn Executor>, TaskResult), SiteError> {
+    let cancel = cancel.clone();
+    let run = move || {
+        let run = AssertUnwindSafe(|| executor.execute(&task, &cancel));
+        let result = catch_unwind(run).unwrap_or_else(|_| TaskResult::failed("the executor panicked"));
+        (executor, result)
+    };
+    let ran = tokio::task::spawn_blocking(run).await;
+    ran.map_err(|_| Reason::new(Code::ExecutorFailed, "the executor's thread is gone").into())
+}
+
+async fn cancelled(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

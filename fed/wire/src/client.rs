@@ -1,0 +1,189 @@
+//! A site's end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use privet_core::admission::Peer;
+use privet_core::{Code, Reason};
+use privet_gate::{Offer, Parcel, Status};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_stream::StreamExt;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status as Rpc};
+
+use crate::identity::Identity;
+use crate::protocol::{
+    FederationClient, Frame, JoinRequest, Part, TurnNumber, code, encode_status, frames,
+};
+use crate::tls::{client_config, peer, server_name};
+use crate::{MAX_FRAME, PROTOCOL, WINDOW};
+
+/// Longest offer that is taken.
+const MAX_OFFER: usize = 4 << 20;
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The server refuses, and says so with a code.
+    #[error("the server refuses: {0}")]
+    Refused(Code),
+    /// The server cannot be reached, or the connection broke: try again.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(String),
+    /// The server sent what is no message of the protocol.
+    #[error("the server sent something that is no message of the protocol")]
+    Malformed,
+}
+
+/// Why an upload was not taken.
+pub type SubmitError = WireError;
+
+/// What the server wants next.
+#[derive(Debug)]
+pub enum Next {
+    /// To be asked again.
+    Wait,
+    /// A task: head and body, unchecked.
+    Task(Vec<u8>, Vec<u8>),
+    /// Nothing: the job has ended.
+    Finished,
+}
+
+fn failed(status: &Rpc) -> WireError {
+    match status.code() {
+        tonic::Code::PermissionDenied => {
+            let number = status.message().parse().ok();
+            WireError::Refused(number.and_then(code).unwrap_or(Code::NotAdmitted))
+        }
+        tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => WireError::Malformed,
+        _ => WireError::Unreachable(status.message().to_owned()),
+    }
+}
+
+/// A site's connection to its server. It connects when it is first used, and again when the
+/// connection broke.
+#[derive(Clone)]
+pub struct Client {
+    rpc: FederationClient<Channel>,
+    server: Arc<Mutex<Option<Peer>>>,
+}
+
+impl Client {
+    /// A client for the server at `address` (host:port).
+    ///
+    /// # Errors
+    /// When the identity cannot be used, or the address is none.
+    pub fn new(address: &str, identity: &Identity) -> Result<Self, Reason> {
+        let invalid = |detail: String| Reason::new(Code::NotAdmitted, detail);
+        let config = client_config(identity).map_err(|error| invalid(error.to_string()))?;
+        let name = server_name().ok_or_else(|| invalid("the server's name".into()))?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| invalid(format!("`{address}` is no host:port")))?
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .connect_timeout(Duration::from_secs(10))
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true);
+        let server = Arc::new(Mutex::new(None));
+        let connector = TlsConnector::from(config);
+        let (known, address) = (server.clone(), address.to_owned());
+        let connect = tower::service_fn(move |_: Uri| {
+            let (connector, name, address) = (connector.clone(), name.clone(), address.clone());
+            let known = known.clone();
+            async move {
+                let stream = TcpStream::connect(&address).await?;
+                stream.set_nodelay(true)?;
+                let stream = connector.connect(name, stream).await?;
+                let connection = stream.get_ref().1;
+                let peer = peer(connection, connection.peer_certificates());
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+                Ok::<_, std::io::Error>(TokioIo::new(stream))
+            }
+        });
+        let channel = endpoint.connect_with_connector_lazy(connect);
+        let rpc = FederationClient::new(channel).max_decoding_message_size(MAX_FRAME);
+        Ok(Self { rpc, server })
+    }
+
+    /// Who answered the last connection; `None` before the first.
+    pub fn server(&self) -> Option<Peer> {
+        let server = self.server.lock();
+        server.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for the job.
+    ///
+    /// # Errors
+    /// When the server refuses, cannot be reached, or offers something that is no job.
+    pub async fn join(&self) -> Result<Offer, WireError> {
+        let request = JoinRequest { protocol: PROTOCOL };
+        let reply = self.rpc.clone().join(request).await;
+        let offer = reply.map_err(|status| failed(&status))?.into_inner().offer;
+        if offer.len() > MAX_OFFER {
+            return Err(WireError::Malformed);
+        }
+        serde_json::from_slice(&offer).map_err(|_| WireError::Malformed)
+    }
+
+    /// Says in which state the site is, and asks what to do. A task of more than `max_bytes` is
+    /// not taken.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be reached, or what it sends is no task.
+    pub async fn next(&self, status: &Parcel, max_bytes: u64) -> Result<Next, WireError> {
+        let status = status.status().unwrap_or(Status::Ready);
+        let reply = self.rpc.clone().next(encode_status(status)).await;
+        let mut stream = reply.map_err(|status| failed(&status))?.into_inner();
+        let mut head = None;
+        let mut body = Vec::new();
+        let mut turn = TurnNumber::Wait;
+        while let Some(frame) = stream.next().await {
+            match frame.map_err(|status| failed(&status))?.part {
+                Some(Part::Turn(number)) => {
+                    turn = TurnNumber::try_from(number).map_err(|_| WireError::Malformed)?;
+                }
+                Some(Part::Head(bytes)) if head.is_none() => head = Some(bytes.to_vec()),
+                Some(Part::Body(piece)) => {
+                    if (body.len() + piece.len()) as u64 > max_bytes {
+                        return Err(WireError::Malformed);
+                    }
+                    body.extend_from_slice(&piece);
+                }
+                _ => return Err(WireError::Malformed),
+            }
+        }
+        match (turn, head) {
+            (TurnNumber::Wait, None) => Ok(Next::Wait),
+            (TurnNumber::Finished, None) => Ok(Next::Finished),
+            (TurnNumber::Task, Some(head)) => Ok(Next::Task(head, body)),
+            _ => Err(WireError::Malformed),
+        }
+    }
+
+    /// Sends an update.
+    ///
+    /// # Errors
+    /// When the server refuses it or cannot be reached.
+    pub async fn submit(&self, parcel: &Parcel) -> Result<(), SubmitError> {
+        let frames: Vec<Frame> = frames(parcel);
+        let request = Request::new(tokio_stream::iter(frames));
+        let reply = self.rpc.clone().submit(request).await;
+        match reply.map_err(|status| failed(&status))?.into_inner().refused {
+            0 => Ok(()),
+            number => Err(WireError::Refused(code(number).unwrap_or(Code::Malformed))),
+        }
+    }
+
+    /// Says in which state the site is.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn report(&self, status: &Parcel) -> Result<(), WireError> {
+        let status = status.status().unwrap_or(Status::Ready);
+        let reply = self.rpc.clone().report(encode_status(status)).await;
+        reply.map(drop).map_err(|status| failed(&status))
+    }
+}

@@ -1,0 +1,248 @@
+//! The server's end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use privet_core::Reason;
+use privet_core::admission::Peer;
+use privet_gate::{Offer, Parcel, Status};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status as Rpc, Streaming};
+
+use crate::identity::Identity;
+use crate::protocol::{
+    Federation, FederationServer, Frame, JoinReply, JoinRequest, Part, ReportReply, StatusMessage,
+    SubmitReply, TurnNumber, code_number, decode_status, frames,
+};
+use crate::tls::{Ended, ServerStream, peer, server_config};
+use crate::{MAX_FRAME, PROTOCOL, WINDOW};
+
+/// How long a peer has for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What a site is told to do.
+#[derive(Debug, Clone)]
+pub enum Turn {
+    /// Ask again.
+    Wait,
+    /// Answer this task.
+    Task(Parcel),
+    /// The job has ended.
+    Finished,
+}
+
+/// Takes the pieces of one upload.
+pub trait Sink: Send {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// When the upload is longer than its head said, or cannot be stored.
+    fn write(&mut self, piece: &[u8]) -> Result<(), Reason>;
+
+    /// Takes the end: the upload is checked and counts, or it does not.
+    ///
+    /// # Errors
+    /// When the upload is not what its head said, or comes too late.
+    fn finish(self: Box<Self>) -> Result<(), Reason>;
+}
+
+/// What a server does with what sites send.
+#[tonic::async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// A site joins.
+    ///
+    /// # Errors
+    /// When it may not.
+    fn join(&self, peer: &Peer) -> Result<Offer, Reason>;
+
+    /// A site asks what to do; answered when there is something, or after a while.
+    ///
+    /// # Errors
+    /// When it may not ask.
+    async fn next(&self, peer: &Peer, status: Status) -> Result<Turn, Reason>;
+
+    /// A site begins an upload.
+    ///
+    /// # Errors
+    /// When the upload is not taken.
+    fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason>;
+
+    /// A site says in which state it is.
+    fn report(&self, peer: &Peer, status: Status);
+
+    /// A site has connected; it may do so more than once.
+    fn connected(&self, peer: &Peer);
+
+    /// One of a site's connections ended.
+    fn lost(&self, peer: &Peer);
+}
+
+struct Adapter<S>(Arc<S>);
+
+/// Reasons travel as numbers; their words stay here.
+fn refused(reason: &Reason) -> Rpc {
+    Rpc::permission_denied(code_number(reason.code).to_string())
+}
+
+fn caller<T>(request: &Request<T>) -> Result<Arc<Peer>, Rpc> {
+    let peer = request.extensions().get::<Arc<Peer>>();
+    peer.cloned()
+        .ok_or_else(|| Rpc::unauthenticated("no certificate"))
+}
+
+#[tonic::async_trait]
+impl<S: Service> Federation for Adapter<S> {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Rpc> {
+        let peer = caller(&request)?;
+        if request.get_ref().protocol != PROTOCOL {
+            return Err(Rpc::failed_precondition("another version of the protocol"));
+        }
+        let offer = self.0.join(&peer).map_err(|reason| refused(&reason))?;
+        let offer = serde_json::to_vec(&offer).map_err(|_| Rpc::internal("offer"))?;
+        Ok(Response::new(JoinReply {
+            offer: offer.into(),
+        }))
+    }
+
+    type NextStream = Pin<Box<dyn Stream<Item = Result<Frame, Rpc>> + Send>>;
+
+    async fn next(
+        &self,
+        request: Request<StatusMessage>,
+    ) -> Result<Response<Self::NextStream>, Rpc> {
+        let peer = caller(&request)?;
+        let status = decode_status(request.get_ref());
+        let status = status.ok_or_else(|| Rpc::invalid_argument("status"))?;
+        let turn = self.0.next(&peer, status).await;
+        let turn = turn.map_err(|reason| refused(&reason))?;
+        let number = match &turn {
+            Turn::Wait => TurnNumber::Wait,
+            Turn::Task(_) => TurnNumber::Task,
+            Turn::Finished => TurnNumber::Finished,
+        };
+        let mut list = vec![Frame {
+            part: Some(Part::Turn(number.into())),
+        }];
+        if let Turn::Task(parcel) = &turn {
+            list.extend(frames(parcel));
+        }
+        let stream = tokio_stream::iter(list.into_iter().map(Ok));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<SubmitReply>, Rpc> {
+        let peer = caller(&request)?;
+        let mut stream = request.into_inner();
+        let first = stream.next().await.transpose()?;
+        let Some(Part::Head(head)) = first.and_then(|frame| frame.part) else {
+            return Err(Rpc::invalid_argument("an upload starts with its head"));
+        };
+        let reply = |refused| Ok(Response::new(SubmitReply { refused }));
+        let mut sink = match self.0.upload(&peer, head) {
+            Ok(sink) => sink,
+            Err(reason) => return reply(code_number(reason.code)),
+        };
+        while let Some(frame) = stream.next().await.transpose()? {
+            let Some(Part::Body(piece)) = frame.part else {
+                return Err(Rpc::invalid_argument("a body was expected"));
+            };
+            if let Err(reason) = sink.write(&piece) {
+                return reply(code_number(reason.code));
+            }
+        }
+        match sink.finish() {
+            Ok(()) => reply(0),
+            Err(reason) => reply(code_number(reason.code)),
+        }
+    }
+
+    async fn report(
+        &self,
+        request: Request<StatusMessage>,
+    ) -> Result<Response<ReportReply>, Rpc> {
+        let peer = caller(&request)?;
+        let status = decode_status(request.get_ref());
+        let status = status.ok_or_else(|| Rpc::invalid_argument("status"))?;
+        self.0.report(&peer, status);
+        Ok(Response::new(ReportReply {}))
+    }
+}
+
+/// Serves until `stop` is done; open calls are ended then.
+///
+/// # Errors
+/// When the identity cannot be used, or the listener fails.
+pub async fn serve<S: Service>(
+    listener: TcpListener,
+    identity: &Identity,
+    service: Arc<S>,
+    stop: impl Future<Output = ()> + Send,
+) -> std::io::Result<()> {
+    let config = server_config(identity).map_err(std::io::Error::other)?;
+    let acceptor = TlsAcceptor::from(config);
+    let (accepted, incoming) = tokio::sync::mpsc::channel(16);
+    let accepting = tokio::spawn(accept(listener, acceptor, service.clone(), accepted));
+    let rpc = FederationServer::new(Adapter(service)).max_decoding_message_size(MAX_FRAME);
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(crate::CHUNK as u32)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(rpc)
+        .serve_with_incoming(ReceiverStream::new(incoming));
+    let served = tokio::select! {
+        served = server => served.map_err(std::io::Error::other),
+        () = stop => Ok(()),
+    };
+    accepting.abort();
+    served
+}
+
+type Accepted = Result<ServerStream<tokio::net::TcpStream>, std::io::Error>;
+
+async fn accept<S: Service>(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    service: Arc<S>,
+    accepted: tokio::sync::mpsc::Sender<Accepted>,
+) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: give the others time to end.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (acceptor, service, accepted) = (acceptor.clone(), service.clone(), accepted.clone());
+        // Each handshake by itself: a slow peer holds nobody up.
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
+            let Ok(Ok(stream)) = handshake.await else {
+                return;
+            };
+            let connection = stream.get_ref().1;
+            let Some(peer) = peer(connection, connection.peer_certificates()) else {
+                return;
+            };
+            let peer = Arc::new(peer);
+            service.connected(&peer);
+            let lost = peer.clone();
+            let ended = Ended(Some(Box::new(move || service.lost(&lost))));
+            let stream = ServerStream {
+                stream,
+                peer,
+                _ended: ended,
+            };
+            let _ = accepted.send(Ok(stream)).await;
+        });
+    }
+}
