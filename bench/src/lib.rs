@@ -1,1 +1,6 @@
-//! The benchmarks behind privet bench
+//! The benchmarks behind `privet bench`. They print what they measure and assert nothing.
+
+pub mod fed;
+mod machine;
+
+pub use machine::Machine;

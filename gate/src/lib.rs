@@ -23,6 +23,7 @@ mod job;
 mod outbox;
 mod policy;
 mod released;
+mod schema;
 mod server;
 mod site;
 mod workload;
@@ -45,6 +46,7 @@ pub use policy::{
     Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When, is_name,
 };
 pub use released::{Arrived, Parcel, Released, Status};
+pub use schema::schema;
 pub use server::ServerGate;
 pub use site::{Lane, SiteGate, Ticket};
 pub use workload::Workload;

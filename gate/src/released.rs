@@ -254,6 +254,11 @@ impl Arrived {
         })
     }
 
+    /// What it holds.
+    pub fn content(&self) -> &privet_core::Content {
+        &self.message.content
+    }
+
     /// The round it is for.
     pub fn round(&self) -> u32 {
         self.header.round

@@ -164,6 +164,11 @@ impl Lane {
         &self.chain
     }
 
+    /// Name of the job.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
     fn refusal(&self, stage: Stage, round: u32, reason: Reason) -> Refusal {
         Refusal::new(&self.gate.policy.site, stage, reason)
             .in_round(round)

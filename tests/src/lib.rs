@@ -1,1 +1,1 @@
-//! Suites across Privet's crates
+//! Suites across crates; see tests/.

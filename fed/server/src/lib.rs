@@ -20,5 +20,5 @@ mod workflow;
 
 pub use checkpoint::{read_model, write_model};
 pub use record::{Failure, Metrics, Outcome, Progress, RoundRecord, SiteRecord, Status};
-pub use run::{Options, ServerError, run};
+pub use run::{OUTCOME_FILE, PROGRESS_FILE, ServerError, run};
 pub use workflow::Workflow;

@@ -32,6 +32,8 @@ pub struct RoundRecord {
     pub bytes_up: u64,
     /// Bytes of tasks that were sent.
     pub bytes_down: u64,
+    /// ε that each answering site says it has spent by now.
+    pub epsilon_spent: BTreeMap<String, f64>,
     /// Seconds.
     pub wall_s: f64,
 }

@@ -116,6 +116,13 @@ impl Rounds<'_> {
             let failed = Failure::quorum(number, answered.len(), wanted, causes, &closed.dropped);
             return Err(failed);
         }
+        let mut epsilon_spent = BTreeMap::new();
+        for (site, upload) in &closed.answers {
+            let receipt = upload.header().receipt.as_ref();
+            if let Some(epsilon) = receipt.and_then(|receipt| receipt.epsilon_spent) {
+                epsilon_spent.insert(site.clone(), epsilon);
+            }
+        }
         let mut aggregator: Box<dyn Aggregator> = closed.aggregator;
         // A map iterates in the order of its names: the same round gives the same bits.
         for upload in closed.answers.into_values() {
@@ -144,6 +151,7 @@ impl Rounds<'_> {
                 metrics: Metrics::default(),
                 bytes_up: closed.bytes_up,
                 bytes_down: closed.bytes_down,
+                epsilon_spent,
                 wall_s: 0.0,
             },
             started,

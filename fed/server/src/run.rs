@@ -1,6 +1,6 @@
 //! A server's life: listen, wait for sites, run the workflow, tell everybody, write the outcome.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,23 +19,14 @@ use crate::record::{Failure, Metrics, Outcome, Progress, Status};
 use crate::rounds::Rounds;
 use crate::workflow::Workflow;
 
+/// Where every event of a run is a line.
+pub const PROGRESS_FILE: &str = "progress.jsonl";
+/// Where the outcome of a run is.
+pub const OUTCOME_FILE: &str = "outcome.json";
 /// How long to wait for the sites of the roster before going on without the missing.
 const JOIN: Duration = Duration::from_secs(30);
 /// How long to wait for sites to hear that the job has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// What a server is told besides its kit.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Go on from the checkpoint in the kit.
-    pub resume: bool,
-    /// Another number of rounds than the job's.
-    pub rounds: Option<u32>,
-    /// Who submitted the job.
-    pub submitter: String,
-    /// Identity of a new run; a resumed one has its own.
-    pub run: String,
-}
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +45,13 @@ pub enum ServerError {
     Io(#[from] std::io::Error),
 }
 
-/// Runs the job of a kit to its end. The outcome is also `outcome.json` in the kit, the model
+/// Runs the job of a kit to its end, from its checkpoint where there is one. The outcome is also `outcome.json` in the kit, the model
 /// `model.safetensors`, and every event a line of `progress.jsonl`.
 ///
 /// # Errors
 /// When the server could not start. A job that fails is an outcome.
 pub async fn run(
     kit_folder: &Path,
-    options: Options,
     registry: Arc<Registry>,
     workload: Arc<dyn Workload>,
     cancel: Cancel,
@@ -71,14 +61,11 @@ pub async fn run(
     let (kit, identity) = Kit::load(kit_folder, Role::Server)?;
     let path = kit_folder.join(kit.job.as_deref().unwrap_or(Path::new("job.toml")));
     let Loaded { mut job, features } = Job::load(&path, &registry).map_err(ServerError::Job)?;
-    if let Some(rounds) = options.rounds {
+    if let Some(rounds) = kit.rounds {
         job.fedavg.rounds = rounds;
     }
-    let checkpoint = match options.resume {
-        true => Checkpoint::read(kit_folder, &GROUPS, &NUMBERS)?,
-        false => None,
-    };
-    let run = checkpoint.as_ref().map_or(options.run, |checkpoint| checkpoint.run.clone());
+    let checkpoint = Checkpoint::read(kit_folder, &GROUPS, &NUMBERS)?;
+    let run = checkpoint.as_ref().map_or_else(new_run, |checkpoint| checkpoint.run.clone());
     let promise = workload.promise(&job)?;
     let initial = workload.initial(&job)?;
     let evaluator = evaluator(&job, &*workload)?;
@@ -92,8 +79,8 @@ pub async fn run(
         run: run.clone(),
         job: job.source.text.to_string(),
         features,
-        rounds: options.rounds,
-        submitter: options.submitter,
+        rounds: kit.rounds,
+        submitter: kit.submitter.unwrap_or(kit.name),
     };
     let admission = CertificateOnly {
         roster: kit.sites.clone(),
@@ -113,7 +100,7 @@ pub async fn run(
         })
     };
 
-    let mut progress = ProgressFile::new(kit_folder, options.resume)?;
+    let mut progress = ProgressFile::new(kit_folder)?;
     let mut observe = move |event: &Progress| {
         progress.write(event);
         observer(event);
@@ -185,8 +172,12 @@ pub async fn run(
         startup_s,
     };
     let text = serde_json::to_string_pretty(&outcome).map_err(std::io::Error::other)?;
-    std::fs::write(kit_folder.join("outcome.json"), text)?;
+    std::fs::write(kit_folder.join(OUTCOME_FILE), text)?;
     Ok(outcome)
+}
+
+fn new_run() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 fn evaluator(job: &Job, workload: &dyn Workload) -> Result<Option<Box<dyn Executor>>, Reason> {
@@ -231,11 +222,8 @@ fn announce(folder: &Path, address: &str) -> std::io::Result<()> {
 struct ProgressFile(std::fs::File);
 
 impl ProgressFile {
-    fn new(folder: &Path, append: bool) -> std::io::Result<Self> {
-        let path: PathBuf = folder.join("progress.jsonl");
-        let mut options = std::fs::OpenOptions::new();
-        options.create(true).append(append).write(true).truncate(!append);
-        Ok(Self(options.open(path)?))
+    fn new(folder: &Path) -> std::io::Result<Self> {
+        Ok(Self(std::fs::File::create(folder.join(PROGRESS_FILE))?))
     }
 
     /// For whoever watches; what must survive is in the checkpoint.

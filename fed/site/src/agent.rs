@@ -151,7 +151,7 @@ impl Agent<'_> {
             }
         };
         (self.observer)(&Event::Joined(lane.chain().rule().to_owned()));
-        let job = offer.run.clone();
+        let job = lane.job().to_owned();
         loop {
             if self.cancel.is_cancelled() {
                 return Ok(Ended::Cancelled);

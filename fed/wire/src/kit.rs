@@ -36,6 +36,10 @@ pub struct Kit {
     /// Names of the sites that a server waits for; every certified site when empty.
     #[serde(default)]
     pub sites: Vec<String>,
+    /// A server's number of rounds, where it is not the job's.
+    pub rounds: Option<u32>,
+    /// Who submitted a server's job; the kit's name when absent.
+    pub submitter: Option<String>,
 }
 
 /// Why a kit could not be read or written.

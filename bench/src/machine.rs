@@ -1,0 +1,39 @@
+//! What a number was measured on.
+
+use serde::Serialize;
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Name of the processor.
+    pub cpu: String,
+    /// Processors that the program may use.
+    pub cores: usize,
+    /// Threads that it used.
+    pub threads: usize,
+    /// Kind of arithmetic.
+    pub backend: String,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn this() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            cpu: name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned()),
+            cores,
+            threads: cores.max(2),
+            backend: "portable".to_owned(),
+        }
+    }
+}
+
+/// The most memory that this process has held so far, in bytes; 0 where the system does not say.
+pub(crate) fn peak_rss() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}

@@ -1,0 +1,93 @@
+//! `privet budget`.
+
+use std::path::PathBuf;
+
+use privet::core::ledger::{Statement, rounded_up};
+use serde_json::{Value, json};
+
+use super::Ended;
+use crate::out::Out;
+
+/// Privacy budgets of a site.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show what is spent, reserved and left, and what for.
+    #[command(after_help = "Examples:
+  privet budget show --site-dir workspace/hospitals/sites/north
+  privet budget show --site-dir /srv/privet --json")]
+    Show {
+        /// The site's folder.
+        #[arg(long)]
+        site_dir: PathBuf,
+    },
+}
+
+fn document(statement: &Statement) -> Value {
+    let entries: Vec<Value> = statement
+        .entries
+        .iter()
+        .map(|entry| {
+            let events: Vec<String> = entry.events.iter().map(ToString::to_string).collect();
+            json!({
+                "at": entry.at,
+                "job": entry.purpose.job,
+                "run": entry.purpose.run,
+                "round": entry.purpose.round,
+                "event": events.join(", "),
+                "state": entry.state,
+            })
+        })
+        .collect();
+    json!({
+        "id": statement.account.dataset,
+        "unit": statement.account.unit,
+        "adjacency": statement.account.adjacency,
+        "delta": statement.account.budget.delta,
+        "currency": statement.currency,
+        "epsilon_budget": statement.account.budget.epsilon,
+        "epsilon_spent": statement.spent,
+        "epsilon_reserved": statement.reserved,
+        "epsilon_left": statement.left,
+        "window": "lifetime",
+        "entries": entries,
+    })
+}
+
+pub(crate) fn main(command: &Command, out: &Out) -> Ended {
+    let Command::Show { site_dir } = command;
+    let statements = privet::budget(site_dir)?;
+    let name = site_dir.file_name().unwrap_or_default().to_string_lossy();
+    let datasets: Vec<Value> = statements.iter().map(document).collect();
+    out.result(&json!({ "site": name, "datasets": datasets }), || {
+        statements.iter().map(words).collect()
+    });
+    Ok(0)
+}
+
+fn words(statement: &Statement) -> String {
+    let account = &statement.account;
+    let mut text = format!(
+        "{}   ε {} of {} spent · {} reserved · {:.3} left   ({}, δ {:e}, {})\n",
+        account.dataset,
+        rounded_up(statement.spent),
+        account.budget.epsilon,
+        rounded_up(statement.reserved),
+        (statement.left * 1000.0).floor() / 1000.0,
+        account.unit.as_str(),
+        account.budget.delta,
+        account.adjacency.as_str(),
+    );
+    for entry in &statement.entries {
+        let events: Vec<String> = entry.events.iter().map(ToString::to_string).collect();
+        let state = format!("{:?}", entry.state).to_lowercase();
+        text.push_str(&format!(
+            "  {}  {}  round {:<4} {:9}  {}\n",
+            entry.at,
+            entry.purpose.job,
+            entry.purpose.round,
+            state,
+            events.join(", ")
+        ));
+    }
+    text
+}

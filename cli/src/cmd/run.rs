@@ -1,0 +1,238 @@
+//! `privet run`: a table while it runs, a few lines when it is done.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use privet::core::ledger::rounded_up;
+use privet::server::{Progress, RoundRecord, Status};
+use privet::site::SiteError;
+use privet::{Program, RunError, RunEvent, RunOptions, RunResult};
+
+use super::Ended;
+use crate::out::{BOLD, DIM, Failed, Out, RED, refusal};
+use crate::stop::on_interrupt;
+
+/// Run a job over its simulated sites.
+///
+/// Starts the real server and the real sites on loopback, with throw-away certificates. A used
+/// workspace is moved aside, and ledgers start fresh; with --resume both go on.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  privet run examples/hospitals/job.toml
+  privet run examples/hospitals/job.toml --rounds 5 --json")]
+pub(crate) struct Args {
+    /// The job.
+    job: PathBuf,
+    /// Where to keep everything; ./workspace/<job name> when absent.
+    #[arg(long)]
+    workspace: Option<PathBuf>,
+    /// Go on in a used workspace: its model, its ledgers.
+    #[arg(long)]
+    resume: bool,
+    /// Another number of rounds than the job's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(privet::gate::MAX_ROUNDS)))]
+    rounds: Option<u32>,
+    /// Run server and sites as processes of their own.
+    #[arg(long)]
+    processes: bool,
+}
+
+pub(crate) fn failed(error: RunError) -> Failed {
+    let code = error.exit_code();
+    match error {
+        RunError::Invalid(findings) | RunError::Site(_, SiteError::Policy(findings)) => {
+            Failed::findings(findings)
+        }
+        RunError::Refused(reason) => reason.into(),
+        error => Failed::new(code, "failed", error.to_string()),
+    }
+}
+
+pub(crate) fn main(args: &Args, out: &Out) -> Ended {
+    let processes = match args.processes {
+        true => Some(std::env::current_exe()?),
+        false => None,
+    };
+    let options = RunOptions {
+        job: args.job.clone(),
+        workspace: args.workspace.clone(),
+        resume: args.resume,
+        rounds: args.rounds,
+        processes,
+        command: command_line(),
+    };
+    let cancel = on_interrupt();
+    let mut table = Table {
+        out,
+        planned: 0,
+        sites: 0,
+        budgets: BTreeMap::new(),
+    };
+    out.fleeting(&format!("{DIM}reading {}…{DIM:#}", args.job.display()));
+    let result = privet::run(Program::new(), &options, &cancel, |event| table.show(event));
+    let result = result.map_err(failed)?;
+    out.result(&result, || words(&result, args.job.display().to_string()));
+    Ok(result.exit_code)
+}
+
+/// The command as it was typed, with the binary's name for its path.
+fn command_line() -> String {
+    let mut words = vec!["privet".to_owned()];
+    words.extend(std::env::args().skip(1));
+    words.join(" ")
+}
+
+struct Table<'a> {
+    out: &'a Out,
+    planned: u32,
+    sites: usize,
+    budgets: BTreeMap<String, f64>,
+}
+
+impl Table<'_> {
+    fn show(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Preparing {
+                job,
+                rounds,
+                sites,
+                workspace,
+                moved,
+                budgets,
+            } => {
+                self.planned = *rounds;
+                self.sites = *sites;
+                self.budgets.clone_from(budgets);
+                let title = format!("{job} · FedAvg · {rounds} rounds · {sites} sites");
+                self.out.note(&format!("{BOLD}{title}{BOLD:#}"));
+                self.out.note(&format!("workspace {}", workspace.display()));
+                if let Some(moved) = moved {
+                    let aside = moved.display();
+                    self.out.note(&format!("the old workspace is now {aside}; ledgers start fresh"));
+                }
+                self.out.fleeting(&format!("{DIM}starting server and sites…{DIM:#}"));
+            }
+            RunEvent::Server(Progress::Started { ready, refusals }) => {
+                let allowed = format!("policies  {} of {} sites allow this job", ready.len(), self.sites);
+                self.out.note(&format!("{allowed}                    "));
+                refusals.iter().for_each(|known| self.out.note(&refusal(known)));
+                self.out.note(&format!(
+                    "\n{DIM}{:>7}  {:>6}  {:>6}  {:>8}  {:<26} {:>8} {:>8}{DIM:#}",
+                    "round", "sites", "loss", "accuracy", "ε used (worst site)", "sent", "time"
+                ));
+            }
+            RunEvent::Server(Progress::Round(record)) => self.row(record),
+        }
+    }
+
+    fn row(&self, record: &RoundRecord) {
+        let number = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.3}"));
+        let asked = record.answered.len() + record.refusals.len() + record.dropped.len();
+        self.out.note(&format!(
+            "{:>7}  {:>6}  {:>6}  {:>8}  {:<26} {:>8} {:>8}",
+            format!("{}/{}", record.round, self.planned),
+            format!("{}/{asked}", record.answered.len()),
+            number(record.metrics.loss),
+            number(record.metrics.accuracy),
+            self.worst(record),
+            bytes(record.bytes_up),
+            seconds(record.wall_s),
+        ));
+        for known in &record.refusals {
+            self.out.note(&format!("         {RED}✗{RED:#} {} refused: {}", known.site, known.code));
+        }
+        for site in &record.dropped {
+            self.out.note(&format!("         {RED}✗{RED:#} {site} gave no answer in time"));
+        }
+        if record.round < self.planned {
+            let next = format!("{}/{}", record.round + 1, self.planned);
+            self.out.fleeting(&format!("{DIM}{next:>7}  …{DIM:#}"));
+        }
+    }
+
+    /// The site that has used the largest share of its budget, as a bar and numbers.
+    fn worst(&self, record: &RoundRecord) -> String {
+        let shares = record.epsilon_spent.iter().filter_map(|(site, &spent)| {
+            let budget = *self.budgets.get(site)?;
+            Some((spent / budget, spent, budget))
+        });
+        let Some((share, spent, budget)) = shares.max_by(|a, b| a.0.total_cmp(&b.0)) else {
+            return "nothing charged".to_owned();
+        };
+        let full = ((share * 10.0).floor() as usize).min(10);
+        format!("{}{} {} of {budget}", "▓".repeat(full), "░".repeat(10 - full), rounded_up(spent))
+    }
+}
+
+fn seconds(s: f64) -> String {
+    match s {
+        s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
+        s if s < 60.0 => format!("{s:.1} s"),
+        s => format!("{:.0} min", s / 60.0),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 1e3 => format!("{bytes} B"),
+        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}
+
+fn words(result: &RunResult, job: String) -> String {
+    let mut text = String::new();
+    let mut line = |heading: &str, body: &str| {
+        text.push_str(&format!("{heading:<16} {body}\n"));
+    };
+    let accuracy = result.last.accuracy.map(|a| format!(" · accuracy {a:.3} on the server's public records"));
+    let took = seconds(result.wall_s);
+    match result.status {
+        Status::Done => line("\ndone", &format!("in {took}{}", accuracy.unwrap_or_default())),
+        status => line(
+            &format!("\n{}", status.as_str()),
+            &format!("after {} of {} rounds, {took}", result.rounds_done, result.rounds_planned),
+        ),
+    }
+    if let Some(error) = &result.error {
+        let help = error.help.clone().unwrap_or_default();
+        line("why", &format!("{RED}✗ {}{RED:#}: {}", error.code, error.message));
+        error.refusals.iter().for_each(|known| line("", refusal(known).trim_start()));
+        line("what to do", &help);
+        if result.status == Status::Interrupted {
+            line("kept", &format!("model, ledgers and rounds; go on with: privet run {job} --resume"));
+        }
+    }
+    line("left the sites", &left(result));
+    if let Some((site, spent, budget, delta)) = worst(result) {
+        line(
+            "budget",
+            &format!("{site} has used most: ε {} of {budget} (δ {delta:e})", rounded_up(spent)),
+        );
+    }
+    result.unaccounted.iter().for_each(|sentence| line("unaccounted", sentence));
+    line("not protected", "anything computed outside this job; the model's own mistakes");
+    line("report", &result.artifacts.report);
+    text
+}
+
+fn left(result: &RunResult) -> String {
+    let updates: u32 = result.sites.iter().map(|site| site.rounds_answered).sum();
+    let up: u64 = result.sites.iter().map(|site| site.bytes_up).sum();
+    let noise = match result.receipts.noise_multiplier_min {
+        Some(z) => format!("noise σ ≥ {z} × clip on each"),
+        None if updates == 0 => "nothing else".to_owned(),
+        None => "not all with noise".to_owned(),
+    };
+    format!("{updates} updates, {}, {noise}", bytes(up))
+}
+
+fn worst(result: &RunResult) -> Option<(&str, f64, f64, f64)> {
+    let datasets = result.sites.iter().flat_map(|site| {
+        site.datasets.iter().map(|d| (site.name.as_str(), d.epsilon_spent, d.epsilon_budget, d.delta))
+    });
+    datasets
+        .filter(|(_, spent, _, _)| *spent > 0.0)
+        .max_by(|a, b| (a.1 / a.2).total_cmp(&(b.1 / b.2)))
+}

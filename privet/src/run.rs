@@ -1,0 +1,420 @@
+//! `privet run`: one command, a whole federation on loopback.
+//!
+//! The simulator has no code path of its own: it writes kits, starts what `privet server --kit`
+//! and `privet site --kit` start, in this process or as child processes, and reads what they
+//! wrote.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use privet_core::filter::Cancel;
+use privet_core::{Reason, Registry};
+use privet_gate::{Chain, CompileError, Finding, Job, Loaded, Policy, Source};
+use privet_server::{Outcome, Progress, ServerError};
+use privet_site::{Ended, Event, Parts, SiteError};
+use privet_wire::{Authority, IdentityError, KitError};
+
+use crate::program::Program;
+use crate::report;
+use crate::result::{RunResult, assemble};
+use crate::workspace::Workspace;
+
+/// How to run a job.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The job file.
+    pub job: PathBuf,
+    /// The workspace; `./workspace/<job name>` when absent.
+    pub workspace: Option<PathBuf>,
+    /// Go on in a used workspace, on its ledgers.
+    pub resume: bool,
+    /// Another number of rounds than the job's.
+    pub rounds: Option<u32>,
+    /// Run server and sites as processes of this binary.
+    pub processes: Option<PathBuf>,
+    /// The command line, for the report.
+    pub command: String,
+}
+
+/// What happens during a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunEvent {
+    /// The files are read; sites and server are about to start.
+    Preparing {
+        /// Name of the job.
+        job: String,
+        /// Planned rounds.
+        rounds: u32,
+        /// Number of sites.
+        sites: usize,
+        /// The workspace.
+        workspace: PathBuf,
+        /// Where a used workspace went.
+        moved: Option<PathBuf>,
+        /// Budget of the job's data set at each site: ε.
+        budgets: BTreeMap<String, f64>,
+    },
+    /// The server went on.
+    Server(Progress),
+}
+
+/// Why a run did not start, or could not be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A file says something that cannot work.
+    #[error("a file says something that cannot work")]
+    Invalid(Vec<Finding>),
+    /// This program cannot run the job, or a disk failed.
+    #[error(transparent)]
+    Refused(#[from] Reason),
+    /// A folder, a process or the network failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A kit could not be written or read.
+    #[error(transparent)]
+    Kit(#[from] KitError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A site could not take part at all.
+    #[error("{0}: {1}")]
+    Site(String, SiteError),
+}
+
+impl RunError {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Invalid(_) => 2,
+            RunError::Refused(reason) => reason.code.exit_code(),
+            RunError::Site(_, SiteError::Policy(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl From<ServerError> for RunError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Kit(error) => RunError::Kit(error),
+            ServerError::Job(findings) => RunError::Invalid(findings),
+            ServerError::Refused(reason) => RunError::Refused(reason),
+            ServerError::Io(error) => RunError::Io(error),
+        }
+    }
+}
+
+/// Runs a job over its simulated sites.
+///
+/// # Errors
+/// When it could not start. A job that fails is a result.
+pub fn run(
+    program: Program,
+    options: &RunOptions,
+    cancel: &Cancel,
+    mut observer: impl FnMut(&RunEvent),
+) -> Result<RunResult, RunError> {
+    let Loaded { mut job, .. } = Job::load(&options.job, program.registry()).map_err(RunError::Invalid)?;
+    if let Some(rounds) = options.rounds {
+        job.fedavg.rounds = rounds;
+    }
+    let Some(simulate) = job.simulate.clone() else {
+        let finding = job.source.error("missing-key", "`run` needs a section [simulate]", 0..0);
+        let help = "list the sites as { name = \"…\", policy = \"…\" }";
+        return Err(RunError::Invalid(vec![finding.help(help)]));
+    };
+    let policies = preflight(&program, &job)?;
+    let root = options.workspace.clone();
+    let root = root.unwrap_or_else(|| Path::new("workspace").join(&job.name));
+    if options.resume && !root.join("sites").exists() {
+        let name = root.display().to_string();
+        let finding = Source::new(name, "").error("unreadable", "there is no workspace to resume", 0..0);
+        return Err(RunError::Invalid(vec![finding.help("run without --resume first")]));
+    }
+    let (workspace, moved) = Workspace::open(root, options.resume)?;
+    let authority = Authority::throw_away()?;
+    workspace.write_server(&authority, &job, &options.job, options.rounds)?;
+    let budget = |policy: &Policy| policy.datasets.get(&job.train.dataset).map(|d| d.epsilon);
+    observer(&RunEvent::Preparing {
+        job: job.name.clone(),
+        rounds: job.fedavg.rounds,
+        sites: simulate.sites.len(),
+        workspace: workspace.root().to_path_buf(),
+        moved,
+        budgets: policies
+            .iter()
+            .filter_map(|(name, policy)| Some((name.clone(), budget(policy)?)))
+            .collect(),
+    });
+
+    let write_sites = |server: &str| -> Result<Vec<(String, PathBuf)>, KitError> {
+        let kit = |site: &privet_gate::SimulatedSite| {
+            workspace.write_site(&authority, &site.name, &site.policy, server)?;
+            Ok((site.name.clone(), workspace.site(&site.name)))
+        };
+        simulate.sites.iter().map(kit).collect()
+    };
+    // What the report says of policies and rounds is worked out before the program is given away.
+    let letters = report::letters(&program, &job, &policies);
+    let outcome = match &options.processes {
+        None => in_process(program.parts(), &workspace, write_sites, cancel, &mut observer)?,
+        Some(binary) => as_processes(binary, &workspace, write_sites, cancel, &mut observer)?,
+    };
+    let model = workspace.server().join("model.safetensors");
+    if model.exists() {
+        std::fs::copy(model, workspace.root().join("model.safetensors"))?;
+    }
+    let result = assemble(&workspace, &job, &policies, outcome)?;
+    let text = serde_json::to_string_pretty(&result).map_err(std::io::Error::other)?;
+    std::fs::write(workspace.root().join("result.json"), text)?;
+    let page = report::page(&result, &job, &policies, &letters, &options.command);
+    std::fs::write(workspace.root().join("report.html"), page)?;
+    Ok(result)
+}
+
+/// Reads every policy and holds it against the job: what cannot work is found before anything
+/// starts. What a policy refuses, its site refuses when it is asked.
+fn preflight(program: &Program, job: &Job) -> Result<BTreeMap<String, Policy>, RunError> {
+    let promise = program.computes().promise(job)?;
+    let mut findings = Vec::new();
+    let mut policies = BTreeMap::new();
+    let simulate = job.simulate.as_ref();
+    for site in simulate.iter().flat_map(|simulate| &simulate.sites) {
+        match Policy::load(&site.policy, program.registry()) {
+            Err(errors) => findings.extend(errors),
+            Ok(policy) => {
+                findings.extend(fitting(&policy, &site.name, job, &promise, program.registry()));
+                policies.insert(site.name.clone(), policy);
+            }
+        }
+    }
+    if findings.is_empty() {
+        Ok(policies)
+    } else {
+        Err(RunError::Invalid(findings))
+    }
+}
+
+fn fitting(
+    policy: &Policy,
+    name: &str,
+    job: &Job,
+    promise: &privet_core::flow::Promise,
+    registry: &Registry,
+) -> Vec<Finding> {
+    if policy.site != name {
+        let message = format!("this is the policy of `{}`, the job says `{name}`", policy.site);
+        let finding = policy.source.error("invalid", message, 0..0);
+        return vec![finding.help("make `[site] name` and the job's [simulate] agree")];
+    }
+    match Chain::compile(policy, job, promise, registry, "local") {
+        Err(CompileError::Invalid(findings)) => findings,
+        Err(CompileError::Refused(_)) => Vec::new(),
+        Ok(chain) if !chain.dataset().path.exists() => {
+            let id = &chain.dataset().id;
+            let at = policy.source.text.find(&format!("[dataset.{id}]")).unwrap_or(0);
+            let message = format!("the data file of data set `{id}` does not exist");
+            let finding = policy.source.error("data-unreadable", message, at..at + id.len() + 10);
+            vec![finding.help("look at `path`; it starts at the policy's folder")]
+        }
+        Ok(_) => Vec::new(),
+    }
+}
+
+
+/// Server and sites as tasks of this process.
+fn in_process(
+    parts: Parts,
+    workspace: &Workspace,
+    write_sites: impl Fn(&str) -> Result<Vec<(String, PathBuf)>, KitError>,
+    cancel: &Cancel,
+    observer: &mut impl FnMut(&RunEvent),
+) -> Result<Outcome, RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().max(2)))
+        .enable_all()
+        .build()?;
+    let (sender, events) = mpsc::channel();
+    let server = {
+        let (parts, cancel, folder) = (parts.clone(), cancel.clone(), workspace.server());
+        runtime.spawn(async move {
+            let send = move |event: &Progress| {
+                let _ = sender.send(event.clone());
+            };
+            privet_server::run(&folder, parts.registry, parts.workload, cancel, send).await
+        })
+    };
+    let address = wait_for_address(&workspace.server(), || server.is_finished());
+    let mut sites = Vec::new();
+    if let Some(address) = address {
+        for (name, folder) in write_sites(&address)? {
+            let (parts, cancel) = (parts.clone(), cancel.clone());
+            let site = runtime.spawn(async move {
+                privet_site::run(&folder, parts, cancel, |_| ()).await
+            });
+            sites.push((name, site));
+        }
+    }
+    for event in events {
+        observer(&RunEvent::Server(event));
+    }
+    let outcome = runtime.block_on(server).map_err(std::io::Error::other)??;
+    // The server is gone: a site that has not heard so need not be patient.
+    for (name, site) in sites {
+        let ended = runtime.block_on(async { tokio::time::timeout(FAREWELL, site).await });
+        if let Ok(Ok(Err(error))) = ended
+            && !matches!(error, SiteError::Wire(_))
+        {
+            return Err(RunError::Site(name, error));
+        }
+    }
+    // Ends the tasks of sites that did not end by themselves, and with them their locks.
+    runtime.shutdown_timeout(FAREWELL);
+    Ok(outcome)
+}
+
+/// How long sites get to end after their server has.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Where a server listens, once it says so; `None` when it ended before.
+fn wait_for_address(folder: &Path, ended: impl Fn() -> bool) -> Option<String> {
+    let file = folder.join(privet_wire::ADDRESS_FILE);
+    loop {
+        if let Ok(address) = std::fs::read_to_string(&file) {
+            return Some(address);
+        }
+        if ended() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Child processes that end with this one.
+struct Children(Vec<(String, Child)>);
+
+impl Children {
+    fn start(&mut self, binary: &Path, role: &str, name: &str, kit: &Path) -> std::io::Result<()> {
+        // Their words go to a file beside what they are about.
+        let log = std::fs::File::create(kit.join("log.txt"))?;
+        let child = Command::new(binary)
+            .args([role, "--kit"])
+            .arg(kit)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        self.0.push((name.to_owned(), child));
+        Ok(())
+    }
+
+    fn ended(&mut self, name: &str) -> bool {
+        let mut children = self.0.iter_mut().filter(|(child, _)| child == name);
+        children.all(|(_, child)| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Asks every child to stop, as Ctrl-C would.
+    fn interrupt(&self) {
+        for (_, child) in &self.0 {
+            let pid = rustix::process::Pid::from_child(child);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Server and sites as processes of their own.
+fn as_processes(
+    binary: &Path,
+    workspace: &Workspace,
+    write_sites: impl Fn(&str) -> Result<Vec<(String, PathBuf)>, KitError>,
+    cancel: &Cancel,
+    observer: &mut impl FnMut(&RunEvent),
+) -> Result<Outcome, RunError> {
+    let mut children = Children(Vec::new());
+    let folder = workspace.server();
+    children.start(binary, "server", "server", &folder)?;
+    let server = std::cell::RefCell::new(children);
+    let address = wait_for_address(&folder, || server.borrow_mut().ended("server"));
+    let mut children = server.into_inner();
+    if let Some(address) = address {
+        for (name, folder) in write_sites(&address)? {
+            children.start(binary, "site", &name, &folder)?;
+        }
+    }
+    let mut interrupted = false;
+    let mut seen = 0;
+    loop {
+        let ended = children.ended("server");
+        // A line is complete only with its line end; what is read half is read again.
+        let text = std::fs::read_to_string(folder.join(privet_server::PROGRESS_FILE)).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for line in whole.lines().skip(seen) {
+            seen += 1;
+            if let Ok(event) = serde_json::from_str(line) {
+                observer(&RunEvent::Server(event));
+            }
+        }
+        if ended {
+            break;
+        }
+        if cancel.is_cancelled() && !interrupted {
+            children.interrupt();
+            interrupted = true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let until = Instant::now() + FAREWELL;
+    while Instant::now() < until && !children.0.iter_mut().all(|(_, child)| !matches!(child.try_wait(), Ok(None))) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(children);
+    let text = std::fs::read_to_string(folder.join(privet_server::OUTCOME_FILE)).map_err(|_| {
+        let log = std::fs::read_to_string(folder.join("log.txt")).unwrap_or_default();
+        std::io::Error::other(format!("the server process ended early: {}", log.trim()))
+    })?;
+    Ok(serde_json::from_str(&text).map_err(std::io::Error::other)?)
+}
+
+/// Runs the server of a kit.
+///
+/// # Errors
+/// When it could not start. A job that fails is an outcome.
+pub fn serve_kit(
+    program: Program,
+    kit: &Path,
+    cancel: &Cancel,
+    observer: impl FnMut(&Progress) + Send + 'static,
+) -> Result<Outcome, RunError> {
+    let parts = program.parts();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let serving = privet_server::run(kit, parts.registry, parts.workload, cancel.clone(), observer);
+    Ok(runtime.block_on(serving)?)
+}
+
+/// Runs the site of a kit.
+///
+/// # Errors
+/// When it could not take part, or lost its server.
+pub fn site_kit(
+    program: Program,
+    kit: &Path,
+    cancel: &Cancel,
+    observer: impl FnMut(&Event) + Send,
+) -> Result<Ended, SiteError> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| {
+        Reason::new(privet_core::Code::StorageFailed, error.to_string())
+    })?;
+    runtime.block_on(privet_site::run(kit, program.parts(), cancel.clone(), observer))
+}
