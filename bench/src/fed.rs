@@ -148,12 +148,12 @@ fn write_files(folder: &Path, options: &Options) -> std::io::Result<()> {
         let out = match options.chain {
             Chain::Plain => r#"[{ filter = "schema" }]"#,
             Chain::Dp => {
-                r#"[{ filter = "clip", l2 = 1.0 }, { filter = "gaussian", noise-multiplier = 4.0 }]"#
+                r#"[{ filter = "clip", l2 = 1.0 }, { filter = "gaussian", noise-multiplier = 64.0 }]"#
             }
         };
         let policy = format!(
             "schema = 1\n[site]\nname = \"site-{site}\"\n[dataset.made-up]\npath = \"data.csv\"\n\
-             unit = \"site\"\nrecords = 100\nbudget = {{ epsilon = 1e6, delta = 1e-5 }}\n\
+             unit = \"site\"\nrecords = 100\nbudget = {{ epsilon = 6.0, delta = 1e-5 }}\n\
              [[rule]]\nid = \"all\"\nwhen = {{ task = [\"train\"], dataset = \"made-up\" }}\nout = {out}\n"
         );
         std::fs::write(folder.join(format!("site-{site}.toml")), policy)?;

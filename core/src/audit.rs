@@ -18,6 +18,7 @@ pub struct Left {
 
 /// What an audit line says.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AuditEntry {
     /// What happened: `open`, `job`, `release`, `refuse`.
     pub event: String,

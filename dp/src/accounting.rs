@@ -73,9 +73,26 @@ impl Spent {
         gaussian_delta(self.mu(), epsilon) + self.discreteness(epsilon)
     }
 
-    /// The ε at which all uses together are (ε, δ)-private; infinite when there is none.
+    /// Whether the discreteness of the noise costs more than a hundredth of this δ. Then no ε is
+    /// given: noise of so few lattice steps is not to be used.
+    pub fn too_coarse(&self, delta: f64) -> bool {
+        let epsilon = gaussian_epsilon(self.mu(), 0.99 * delta);
+        self.discreteness(epsilon) > delta / 100.0
+    }
+
+    /// The ε that continuous noise of the same size would give.
+    pub fn continuous_epsilon(&self, delta: f64) -> f64 {
+        gaussian_epsilon(self.mu(), delta)
+    }
+
+    /// The ε at which all uses together are (ε, δ)-private; infinite when the noise is too coarse.
     pub fn epsilon(&self, delta: f64) -> f64 {
-        smallest(|epsilon| self.delta(epsilon) <= delta)
+        if self.too_coarse(delta) {
+            return f64::INFINITY;
+        }
+        // At the ε of 0.99 δ the bound for discreteness has its room.
+        let high = gaussian_epsilon(self.mu(), 0.99 * delta);
+        bisect(0.0, high, |epsilon| self.delta(epsilon) <= delta)
     }
 }
 
@@ -106,7 +123,14 @@ fn smallest(enough: impl Fn(f64) -> bool) -> f64 {
             return f64::INFINITY;
         }
     }
-    let mut low = 0.0;
+    bisect(0.0, high, enough)
+}
+
+/// The least of [low, high] that is enough, from above; `high` must be.
+fn bisect(mut low: f64, mut high: f64, enough: impl Fn(f64) -> bool) -> f64 {
+    if enough(low) {
+        return low;
+    }
     while (high - low) > 1e-12 * high {
         let middle = f64::midpoint(low, high);
         if enough(middle) {
@@ -197,10 +221,8 @@ mod tests {
             // Never below the exact value of the continuous mechanism.
             let exact = gaussian_epsilon(f64::from(n).sqrt() / z, 1e-5);
             prop_assert!(fewer.epsilon(1e-5) >= exact * (1.0 - 1e-9));
-            // Beyond ε = 10 the bound for discreteness, which grows with e^ε, takes over.
-            if exact < 10.0 {
-                prop_assert!(fewer.epsilon(1e-5) <= exact * 1.001 + 1e-6);
-            }
+            // Far beyond any budget the bound for discreteness, which grows with e^ε, takes over.
+            prop_assert!(fewer.epsilon(1e-5) <= exact * 1.001 + 1e-6 || exact > 10.0);
             let mut one_by_one = Spent::default();
             (0..n).for_each(|_| one_by_one.add(&event(z)));
             prop_assert!(one_by_one.mu_square_units == fewer.mu_square_units);

@@ -139,7 +139,12 @@ fn counted<'a>(entries: impl IntoIterator<Item = &'a Entry>, states: &[EntryStat
 const COUNTING: &[EntryState] = &[EntryState::Reserved, EntryState::Committed];
 
 fn fits(account: &Account, spent: &Spent) -> bool {
-    spent.delta(account.budget.epsilon) <= account.budget.delta
+    spent.epsilon(account.budget.delta) <= account.budget.epsilon
+}
+
+/// Whether the budget would be broken even if the noise were continuous.
+fn over(account: &Account, spent: &Spent) -> bool {
+    spent.continuous_epsilon(account.budget.delta) > account.budget.epsilon
 }
 
 fn of(events: &[Event]) -> Spent {
@@ -193,14 +198,14 @@ impl Ledger for SiteLedger {
                 let detail = "the noise was planned for another unit or adjacency than the data set's";
                 return Err(Failure(Reason::new(Code::UnitMismatch, detail)));
             }
-            if after.discreteness(budget.epsilon) > budget.delta / 100.0 {
+            if after.too_coarse(budget.delta) && !over(&account, &after) {
                 let detail = "the noise is so few lattice steps wide that its discreteness would cost δ";
                 return Err(Failure(Reason::new(Code::LatticeTooCoarse, detail)));
             }
             if !fits(&account, &after) {
                 let detail = format!(
                     "asked ε {} in total after round {} ({}, δ {:e}, {}); the budget of `{dataset}` is ε {}, of which {} is spent",
-                    rounded_up(after.epsilon(budget.delta)),
+                    rounded_up(after.continuous_epsilon(budget.delta)),
                     purpose.round,
                     account.unit.as_str(),
                     budget.delta,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   head   "PVT1" · task · round · kind · step? · weight · tensors (name, dtype, shape)…
-//!          · metrics… · receipt? · length and SHA-256 of the body
+//!          · metrics… · receipt? · length and BLAKE3 of the body
 //!   body   the elements of every tensor, little-endian, in the order of their names
 //! ```
 //! The head is read by a bounded decoder before any of the body is taken; the length of the body
@@ -35,7 +35,7 @@ pub struct Head {
     pub header: UploadHeader,
     /// Bytes of the body.
     pub body_len: u64,
-    /// SHA-256 of the body.
+    /// BLAKE3 of the body.
     pub digest: [u8; 32],
 }
 
@@ -99,17 +99,7 @@ pub(crate) fn encode(message: Message, round: u32, receipt: Option<Receipt>) -> 
         metrics: message.metrics,
         receipt,
     };
-    let mut digest = Stream::default();
-    let mut body_len = 0;
-    for piece in &body {
-        digest.update(piece);
-        body_len += piece.len() as u64;
-    }
-    let head = Head {
-        header,
-        body_len,
-        digest: digest.finish().0,
-    };
+    let head = Head::new(header, body.iter().map(|piece| &piece[..]));
     let bytes = head.encode().into();
     Some(Encoded {
         header: head.header,
@@ -119,6 +109,21 @@ pub(crate) fn encode(message: Message, round: u32, receipt: Option<Receipt>) -> 
 }
 
 impl Head {
+    /// A head for a body.
+    pub fn new<'a>(header: UploadHeader, body: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut digest = Stream::default();
+        let mut body_len = 0;
+        for piece in body {
+            digest.update(piece);
+            body_len += piece.len() as u64;
+        }
+        Self {
+            header,
+            body_len,
+            digest: digest.finish().0,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let header = &self.header;
         let mut writer = Writer::default();

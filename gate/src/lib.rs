@@ -45,7 +45,7 @@ pub use outbox::Outbox;
 pub use policy::{
     Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When, is_name,
 };
-pub use released::{Arrived, Parcel, Released, Status};
+pub use released::{Arrived, Parcel, Released, Status, TaskId};
 pub use schema::schema;
 pub use server::ServerGate;
 pub use site::{Lane, SiteGate, Ticket};

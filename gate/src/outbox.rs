@@ -9,6 +9,8 @@ use privet_crypto::codec::{Reader, Writer};
 use privet_crypto::{Digest, Transcript};
 use privet_store::{Store, StoreError, Table};
 
+use crate::released::TaskId;
+
 const OUTBOX: Table = Table::named("outbox");
 
 /// The outbox of one site folder.
@@ -20,9 +22,9 @@ pub struct Outbox(Store);
 pub(crate) struct Key(Digest);
 
 impl Key {
-    pub(crate) fn new(run: &str, task: &Digest) -> Self {
+    pub(crate) fn new(run: &str, task: TaskId) -> Self {
         let transcript = Transcript::new("privet/outbox/v1").bytes(run.as_bytes());
-        Self(transcript.bytes(&task.0).finish())
+        Self(transcript.bytes(&task.0.0).finish())
     }
 }
 
@@ -75,13 +77,13 @@ mod tests {
     #[test]
     fn bytes_are_kept_until_they_are_acknowledged() {
         let outbox = Outbox::new(Store::in_memory().unwrap());
-        let key = Key::new("run", &Digest([1; 32]));
+        let key = Key::new("run", TaskId(Digest([1; 32])));
         assert_eq!(outbox.get(key).unwrap(), None);
         let body = [Bytes::from_static(b"bo"), Bytes::from_static(b"dy")];
         outbox.put(key, b"head", &body).unwrap();
         let kept = (Bytes::from_static(b"head"), Bytes::from_static(b"body"));
         assert_eq!(outbox.get(key).unwrap(), Some(kept));
-        assert_eq!(outbox.get(Key::new("run", &Digest([2; 32]))).unwrap(), None);
+        assert_eq!(outbox.get(Key::new("run", TaskId(Digest([2; 32])))).unwrap(), None);
         outbox.remove(key).unwrap();
         assert_eq!(outbox.get(key).unwrap(), None);
     }

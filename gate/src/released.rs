@@ -231,9 +231,12 @@ impl Drop for Reservation {
 pub struct Arrived {
     pub(crate) header: UploadHeader,
     pub(crate) message: Message,
-    /// Digest of the head, which holds the digest of the body: names this very message.
-    pub(crate) identity: Digest,
+    pub(crate) identity: TaskId,
 }
+
+/// Names one very message: the digest of its head, which holds the digest of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskId(pub(crate) Digest);
 
 impl Arrived {
     /// Decodes and checks bytes from a peer.
@@ -244,7 +247,7 @@ impl Arrived {
         let malformed = |error: privet_crypto::DecodeError| {
             Reason::new(Code::Malformed, error.to_string())
         };
-        let identity = Digest::of(head);
+        let identity = TaskId(Digest::of(head));
         let head = Head::decode(head).map_err(malformed)?;
         let header = head.header.clone();
         Ok(Self {
@@ -257,6 +260,11 @@ impl Arrived {
     /// What it holds.
     pub fn content(&self) -> &privet_core::Content {
         &self.message.content
+    }
+
+    /// Names this very message.
+    pub fn id(&self) -> TaskId {
+        self.identity
     }
 
     /// The round it is for.

@@ -26,7 +26,7 @@ use crate::envelope::{self, Encoded};
 use crate::job::{Job, Offer};
 use crate::outbox::{Key, Outbox};
 use crate::policy::{Policy, Weight};
-use crate::released::{Arrived, Parcel, Released, Reservation, Status};
+use crate::released::{Arrived, Parcel, Released, Reservation, Status, TaskId};
 
 /// The gate of one site.
 #[derive(Clone)]
@@ -179,8 +179,8 @@ impl Lane {
     ///
     /// # Errors
     /// When storage fails.
-    pub fn kept(&self, arrived: &Arrived) -> Result<Option<Parcel>, Reason> {
-        let key = Key::new(&self.run, &arrived.identity);
+    pub fn kept(&self, task: TaskId) -> Result<Option<Parcel>, Reason> {
+        let key = Key::new(&self.run, task);
         let kept = self.gate.outbox.get(key)?;
         Ok(kept.map(|(head, body)| Parcel::kept(head, body)))
     }
@@ -189,8 +189,8 @@ impl Lane {
     ///
     /// # Errors
     /// When storage fails.
-    pub fn acknowledged(&self, task: &Arrived) -> Result<(), Reason> {
-        self.gate.outbox.remove(Key::new(&self.run, &task.identity))
+    pub fn acknowledged(&self, task: TaskId) -> Result<(), Reason> {
+        self.gate.outbox.remove(Key::new(&self.run, task))
     }
 
     /// Lets a task in: checks it, filters it, and reserves what its answer will cost. The data
@@ -198,16 +198,16 @@ impl Lane {
     ///
     /// # Errors
     /// When the task is not one of the job's, a filter refuses it, or the budget cannot pay.
-    pub fn begin(&self, arrived: &Arrived, cancel: &Cancel) -> Result<(Message, Ticket), Refusal> {
+    pub fn begin(&self, arrived: Arrived, cancel: &Cancel) -> Result<(Message, Ticket), Refusal> {
         let round = arrived.header.round;
         let refuse = |reason| self.refusal(Stage::TaskData, round, reason);
-        self.check_task(arrived).map_err(refuse)?;
+        self.check_task(&arrived).map_err(refuse)?;
         let mut context = FilterContext {
             round,
             charge: &mut NoCharge,
             cancel,
         };
-        let task = chain::run(&self.chain.input, arrived.message.clone(), &mut context)
+        let task = chain::run(&self.chain.input, arrived.message, &mut context)
             .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
         let reservation = match self.chain.events() {
             [] => None,
@@ -225,7 +225,7 @@ impl Lane {
         };
         let ticket = Ticket {
             round,
-            key: Key::new(&self.run, &arrived.identity),
+            key: Key::new(&self.run, arrived.identity),
             reservation,
         };
         Ok((task, ticket))

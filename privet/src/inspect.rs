@@ -287,7 +287,7 @@ pub fn dry_run(
         let lane = gate.open(&offer, &loaded.job, &promise)?;
         let refuse = |reason| Refusal::new(&policy.site, privet_core::Stage::Job, reason);
         let cancel = Cancel::default();
-        let (message, ticket) = lane.begin(&task, &cancel)?;
+        let (message, ticket) = lane.begin(task, &cancel)?;
         let result = match update {
             Some(tensors) => {
                 TaskResult::done(Message::new("train", promise.kind, Content::Plain(tensors)))

@@ -247,7 +247,7 @@ fn what_left(result: &RunResult, letters: &BTreeMap<String, Explanation>) -> Mar
             div.scroll tabindex="0" role="region" aria-label="What left each site" {
                 table {
                     thead { tr {
-                        th { "site" } th { "tensor" } th { "shape" } th { "clip" } th { "noise σ" } th { "seal" }
+                        th { "site" } th { "tensor" } th { "shape" } th { "clip" } th { "noise σ" } th { "norm of the last" } th { "seal" }
                         th.right { "times" } th.right { "bytes" }
                     } }
                     tbody {
@@ -266,16 +266,16 @@ fn left_rows(site: &SiteResult, letter: Option<&Explanation>) -> Markup {
     let receipt = site.receipt.as_ref();
     let clip = receipt.and_then(|r| r.clip);
     let sigma = receipt.and_then(|r| Some(r.noise_multiplier? * r.clip? * r.adjacency.factor() as f64));
-    let number = |x: Option<f64>| x.map_or("none".to_owned(), |x| format!("{}", (x * 1e4).round() / 1e4));
+    let number = |x: Option<f64>| x.map_or("none".to_owned(), |x| format!("{}", (x * 1e3).round() / 1e3));
     let seal = receipt.and_then(|r| r.scheme.clone()).unwrap_or_else(|| "none".to_owned());
     html! {
         @if site.rounds_answered == 0 {
-            tr { td { (site.name) } td colspan="7" { "nothing left" } }
+            tr { td { (site.name) } td colspan="8" { "nothing left" } }
         } @else {
             @for (at, leaf) in leaves.iter().enumerate() {
                 tr {
                     td { @if at == 0 { (site.name) } }
-                    td { (leaf.tensor) } td { (leaf.shape) } td { (number(clip)) } td { (number(sigma)) } td { (seal) }
+                    td { (leaf.tensor) } td { (leaf.shape) } td { (number(clip)) } td { (number(sigma)) } td { @if at == 0 { (number(site.last_norm)) } } td { (seal) }
                     td.right { (site.rounds_answered) }
                     td.right { @if at == 0 { (bytes(site.bytes_up)) } }
                 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use privet_core::audit::AuditEntry;
 use privet_core::clock::SystemClock;
 use privet_core::ledger::{Ledger, Statement};
 use privet_core::receipt::Receipt;
@@ -94,6 +95,8 @@ pub struct SiteResult {
     pub datasets: Vec<DatasetResult>,
     /// What its gate last said it did.
     pub receipt: Option<Receipt>,
+    /// Euclidean norm of the last update that left, noise included; from the site's own log.
+    pub last_norm: Option<f64>,
 }
 
 /// A data set and its budget.
@@ -157,6 +160,7 @@ pub(crate) fn assemble(
             bytes_down: record.bytes_down,
             datasets: datasets(workspace, policy)?,
             receipt: record.receipt,
+            last_norm: logs.get(name).and_then(|log| log.last_norm),
         });
     }
     let detailed = |refusals: Vec<Refusal>| -> Vec<Refusal> {
@@ -262,17 +266,27 @@ pub(crate) fn statements(folder: &Path) -> Result<Vec<Statement>, Reason> {
     names.iter().map(|name| ledger.statement(name)).collect()
 }
 
-/// The refusals in a site's audit log, which say more than what left the site.
-struct Log(Vec<Refusal>);
+/// What a site's audit log says more than what left the site.
+struct Log {
+    refusals: Vec<Refusal>,
+    last_norm: Option<f64>,
+}
 
 impl Log {
     fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let refusal = |line: &str| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            serde_json::from_value(line.get("refusal")?.clone()).ok()
+        let mut log = Self {
+            refusals: Vec::new(),
+            last_norm: None,
         };
-        Self(text.lines().filter_map(refusal).collect())
+        for line in text.lines() {
+            let Ok(entry) = serde_json::from_str::<AuditEntry>(line) else {
+                continue;
+            };
+            log.refusals.extend(entry.refusal);
+            log.last_norm = entry.norm.or(log.last_norm);
+        }
+        log
     }
 
     /// The owner's side of a refusal that the server saw as a code.
@@ -282,6 +296,6 @@ impl Log {
                 && known.stage == seen.stage
                 && (known.round == seen.round || known.round.is_none())
         };
-        self.0.iter().rev().find(same).cloned().unwrap_or(seen)
+        self.refusals.iter().rev().find(same).cloned().unwrap_or(seen)
     }
 }

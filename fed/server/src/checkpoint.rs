@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 use privet_core::tensor::{Shape, Tensor, Tensors, Values};
 use privet_core::{Code, Reason};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
-use crate::record::RoundRecord;
+use crate::record::{RoundRecord, SiteRecord};
 
 const FILE: &str = "checkpoint.safetensors";
 
@@ -26,6 +25,7 @@ pub(crate) struct Checkpoint {
     pub(crate) run: String,
     pub(crate) round: u32,
     pub(crate) done: Vec<RoundRecord>,
+    pub(crate) sites: BTreeMap<String, SiteRecord>,
     pub(crate) state: State,
 }
 
@@ -38,19 +38,19 @@ impl Checkpoint {
         let mut tensors = Vec::new();
         for (group, list) in &self.state.tensors {
             for (name, tensor) in &list.0 {
-                tensors.push((format!("{group}/{name}"), Bytes::new(tensor)));
+                tensors.push((format!("{group}/{name}"), Borrowed::new(tensor)));
             }
         }
         let mut metadata = HashMap::from([
             ("run".to_owned(), self.run.clone()),
             ("round".to_owned(), self.round.to_string()),
             ("rounds".to_owned(), serde_json::to_string(&self.done).map_err(failed)?),
+            ("sites".to_owned(), serde_json::to_string(&self.sites).map_err(failed)?),
         ]);
         for (name, number) in &self.state.numbers {
             metadata.insert(format!("number/{name}"), number.to_string());
         }
-        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(failed)?;
-        replace(&folder.join(FILE), &bytes)
+        replace(&folder.join(FILE), tensors, Some(metadata))
     }
 
     /// The checkpoint of a folder, if there is one. `groups` and `numbers` are what the workflow
@@ -89,16 +89,21 @@ impl Checkpoint {
             run: text("run")?.clone(),
             round: text("round")?.parse().map_err(failed)?,
             done: serde_json::from_str(text("rounds")?).map_err(failed)?,
+            sites: serde_json::from_str(text("sites")?).map_err(failed)?,
             state,
         }))
     }
 }
 
 /// Writes a file so that after a crash it is either the old one or the new one, whole.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
+fn replace<'a, S: AsRef<str> + Ord + std::fmt::Display>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (S, Borrowed<'a>)>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<(), Reason> {
     let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
+    safetensors::serialize_to_file(tensors, metadata, &new).map_err(failed)?;
+    let file = std::fs::File::open(&new).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     std::fs::rename(&new, path).map_err(failed)?;
     // The rename itself is durable once its folder is.
@@ -115,9 +120,8 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_model(path: &Path, model: &Tensors) -> Result<(), Reason> {
-    let tensors = model.0.iter().map(|(name, tensor)| (name, Bytes::new(tensor)));
-    let bytes = safetensors::serialize(tensors, None).map_err(failed)?;
-    replace(path, &bytes)
+    let tensors = model.0.iter().map(|(name, tensor)| (name, Borrowed::new(tensor)));
+    replace(path, tensors, None)
 }
 
 /// Reads a model from safetensors; tensors of other types than f32 and f64 are refused.
@@ -146,39 +150,43 @@ fn tensor(dtype: Dtype, shape: &[usize], data: &[u8]) -> Option<Tensor> {
     Tensor::new(Shape::new(dims)?, values)
 }
 
-/// A tensor as safetensors wants it.
-struct Bytes {
-    dtype: Dtype,
+/// A tensor as safetensors wants it: its own memory.
+struct Borrowed<'a> {
     shape: Vec<usize>,
-    data: Vec<u8>,
+    values: &'a Values,
 }
 
-impl Bytes {
-    fn new(tensor: &Tensor) -> Self {
-        let (dtype, data) = match tensor.values() {
-            Values::F32(v) => (Dtype::F32, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            Values::F64(v) => (Dtype::F64, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
-        };
+impl<'a> Borrowed<'a> {
+    fn new(tensor: &'a Tensor) -> Self {
         Self {
-            dtype,
             shape: tensor.shape().dims().iter().map(|&dim| dim as usize).collect(),
-            data,
+            values: tensor.values(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self.values {
+            Values::F32(values) => bytemuck::cast_slice(values),
+            Values::F64(values) => bytemuck::cast_slice(values),
         }
     }
 }
 
-impl View for Bytes {
+impl View for Borrowed<'_> {
     fn dtype(&self) -> Dtype {
-        self.dtype
+        match self.values {
+            Values::F32(_) => Dtype::F32,
+            Values::F64(_) => Dtype::F64,
+        }
     }
     fn shape(&self) -> &[usize] {
         &self.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        (&self.data).into()
+        self.bytes().into()
     }
     fn data_len(&self) -> usize {
-        self.data.len()
+        self.bytes().len()
     }
 }
 
@@ -200,6 +208,7 @@ mod tests {
             run: "run".into(),
             round: 7,
             done: vec![],
+            sites: [("north".to_owned(), SiteRecord::default())].into(),
             state: State {
                 tensors: [("model", tensors)].into(),
                 numbers: [("kept", 0.1 + 0.2)].into(),

@@ -62,11 +62,18 @@ impl Fedavg {
             schema: initial,
         };
         if let Some(Checkpoint { round, state, .. }) = from {
-            let group = |name| state.tensors.get(name).map(flat).unwrap_or_default();
             workflow.next = round + 1;
-            workflow.model = group("model");
-            workflow.velocity = group("velocity");
-            workflow.tail = group("tail");
+            let parts = [
+                ("model", &mut workflow.model),
+                ("velocity", &mut workflow.velocity),
+                ("tail", &mut workflow.tail),
+            ];
+            for (name, part) in parts {
+                let kept = state.tensors.get(name).filter(|tensors| !tensors.0.is_empty());
+                if let Some(tensors) = kept {
+                    *part = flat(tensors);
+                }
+            }
             workflow.tail_rounds = state.numbers.get("tail-rounds").copied().unwrap_or_default();
         }
         workflow
@@ -89,7 +96,7 @@ impl Fedavg {
                 }
             });
         }
-        if round > self.settings.rounds / 2 {
+        if self.settings.average == Average::Tail && round > self.settings.rounds / 2 {
             self.tail_rounds += 1.0;
             for (name, model) in &self.model {
                 if let Some(tail) = self.tail.get_mut(name) {
@@ -101,12 +108,16 @@ impl Fedavg {
 
     fn state(&self) -> State {
         let group = |values: &Flat| self.shaped(values, Values::F64);
+        let mut tensors = BTreeMap::from([("model", group(&self.model))]);
+        // What these hold is zero, or never looked at, where the job does not use them.
+        if self.settings.server_momentum > 0.0 {
+            tensors.insert("velocity", group(&self.velocity));
+        }
+        if self.settings.average == Average::Tail {
+            tensors.insert("tail", group(&self.tail));
+        }
         State {
-            tensors: BTreeMap::from([
-                ("model", group(&self.model)),
-                ("velocity", group(&self.velocity)),
-                ("tail", group(&self.tail)),
-            ]),
+            tensors,
             numbers: BTreeMap::from([("tail-rounds", self.tail_rounds)]),
         }
     }

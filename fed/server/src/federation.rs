@@ -94,12 +94,22 @@ pub(crate) struct Roster {
 }
 
 impl Federation {
-    pub(crate) fn new(offer: Offer, admission: Box<dyn Admission>, gate: ServerGate) -> Self {
+    /// A federation; `known` is what sites did before a restart.
+    pub(crate) fn new(
+        offer: Offer,
+        admission: Box<dyn Admission>,
+        gate: ServerGate,
+        known: BTreeMap<String, SiteRecord>,
+    ) -> Self {
+        let mut state = State::default();
+        for (name, record) in known {
+            state.sites.entry(name).or_default().record = record;
+        }
         Self {
             offer,
             admission,
             gate,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: watch::Sender::default(),
         }
     }

@@ -187,6 +187,7 @@ impl Rounds<'_> {
             run: self.run.to_owned(),
             round: record.round,
             done: self.done.clone(),
+            sites: self.federation.records(),
             state,
         };
         checkpoint.write(&self.folder).map_err(Failure::new)?;

@@ -85,7 +85,9 @@ pub async fn run(
     let admission = CertificateOnly {
         roster: kit.sites.clone(),
     };
-    let federation = Arc::new(Federation::new(offer, Box::new(admission), gate));
+    let known = checkpoint.as_ref().map(|checkpoint| checkpoint.sites.clone());
+    let known = known.unwrap_or_default();
+    let federation = Arc::new(Federation::new(offer, Box::new(admission), gate, known));
 
     let listener = TcpListener::bind(&kit.server).await?;
     announce(kit_folder, &listener.local_addr()?.to_string())?;

@@ -75,23 +75,19 @@ impl Whole {
 mod tests {
     use super::*;
     use privet_core::message::DataKind;
-    use sha2::{Digest, Sha256};
 
     fn head(body: &[u8]) -> Head {
-        Head {
-            header: UploadHeader {
-                task: "train".into(),
-                round: 1,
-                kind: DataKind::WeightDiff,
-                schema: Default::default(),
-                step: None,
-                weight: 1.0,
-                metrics: Default::default(),
-                receipt: None,
-            },
-            body_len: body.len() as u64,
-            digest: Sha256::digest(body).into(),
-        }
+        let header = UploadHeader {
+            task: "train".into(),
+            round: 1,
+            kind: DataKind::WeightDiff,
+            schema: Default::default(),
+            step: None,
+            weight: 1.0,
+            metrics: Default::default(),
+            receipt: None,
+        };
+        Head::new(header, [body])
     }
 
     #[test]

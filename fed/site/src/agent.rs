@@ -11,7 +11,7 @@ use privet_core::filter::Cancel;
 use privet_core::ledger::Ledger;
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, Workload,
+    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, TaskId, Workload,
 };
 use privet_store::{Store, StoreError};
 use privet_wire::{Client, Kit, KitError, Next, Role, WireError};
@@ -168,7 +168,7 @@ impl Agent<'_> {
                 Next::Wait => {}
                 Next::Finished => return Ok(Ended::Finished),
                 Next::Task(head, body) => {
-                    executor = self.answer(&lane, executor, &head, &body, &job).await?;
+                    executor = self.answer(&lane, executor, &head, body, &job).await?;
                 }
             }
         }
@@ -200,11 +200,13 @@ impl Agent<'_> {
         lane: &Lane,
         executor: Box<dyn Executor>,
         head: &[u8],
-        body: &[u8],
+        body: Vec<u8>,
         job: &str,
     ) -> Result<Box<dyn Executor>, SiteError> {
         let site = &self.gate.policy().site;
-        let arrived = match Arrived::new(head, body) {
+        let arrived = Arrived::new(head, &body);
+        drop(body);
+        let arrived = match arrived {
             Ok(arrived) => arrived,
             Err(reason) => {
                 let refusal = Refusal::new(site, Stage::TaskData, reason);
@@ -212,12 +214,12 @@ impl Agent<'_> {
                 return Ok(executor);
             }
         };
-        let round = arrived.round();
-        if let Some(parcel) = lane.kept(&arrived)? {
-            self.send(lane, &arrived, &parcel).await?;
+        let (round, id) = (arrived.round(), arrived.id());
+        if let Some(parcel) = lane.kept(id)? {
+            self.send(lane, id, round, &parcel).await?;
             return Ok(executor);
         }
-        let (task, ticket) = match lane.begin(&arrived, &self.cancel) {
+        let (task, ticket) = match lane.begin(arrived, &self.cancel) {
             Ok(begun) => begun,
             Err(refusal) => {
                 self.refuse(&refusal, Some(job)).await?;
@@ -232,7 +234,7 @@ impl Agent<'_> {
             })
         });
         match released {
-            Ok(parcel) => self.send(lane, &arrived, &parcel).await?,
+            Ok(parcel) => self.send(lane, id, round, &parcel).await?,
             Err(refusal) => self.refuse(&refusal, Some(job)).await?,
         }
         Ok(executor)
@@ -241,13 +243,14 @@ impl Agent<'_> {
     async fn send(
         &mut self,
         lane: &Lane,
-        task: &Arrived,
+        task: TaskId,
+        round: u32,
         parcel: &Parcel,
     ) -> Result<(), SiteError> {
         match patiently!(self, self.client.submit(parcel)) {
             Ok(()) => {
                 lane.acknowledged(task)?;
-                (self.observer)(&Event::Answered(task.round()));
+                (self.observer)(&Event::Answered(round));
                 Ok(())
             }
             // Too late, or not wanted: it stays paid for, and is sent again if this very task

@@ -23,6 +23,9 @@ use crate::{MAX_FRAME, PROTOCOL, WINDOW};
 /// Longest offer that is taken.
 const MAX_OFFER: usize = 4 << 20;
 
+/// Bytes that are set aside for a task before it comes.
+const MAX_RESERVE: usize = 256 << 20;
+
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -145,7 +148,11 @@ impl Client {
                 Some(Part::Turn(number)) => {
                     turn = TurnNumber::try_from(number).map_err(|_| WireError::Malformed)?;
                 }
-                Some(Part::Head(bytes)) if head.is_none() => head = Some(bytes.to_vec()),
+                Some(Part::Head(bytes)) if head.is_none() => {
+                    head = Some(bytes.to_vec());
+                    // The most that will be taken; growing by doubling would hold half as much again.
+                    body.reserve_exact(usize::try_from(max_bytes).unwrap_or(0).min(MAX_RESERVE));
+                }
                 Some(Part::Body(piece)) => {
                     if (body.len() + piece.len()) as u64 > max_bytes {
                         return Err(WireError::Malformed);

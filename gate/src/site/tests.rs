@@ -91,7 +91,7 @@ fn states(bench: &Bench) -> Vec<EntryState> {
 
 fn answer(bench: &Bench, round: u32, result: TaskResult) -> Result<Released, Refusal> {
     let cancel = Cancel::default();
-    let (_, ticket) = bench.lane.begin(&task(round), &cancel)?;
+    let (_, ticket) = bench.lane.begin(task(round), &cancel)?;
     bench.lane.release(ticket, result, &cancel)
 }
 
@@ -117,15 +117,15 @@ fn bytes_come_after_the_commitment_and_the_audit_line() {
 fn a_retry_sends_the_same_bytes_and_pays_once() {
     let bench = record_bench();
     let parcel = answer(&bench, 1, TaskResult::done(sums(&bench.prover))).unwrap().handover().unwrap();
-    let kept = bench.lane.kept(&task(1)).unwrap().unwrap();
+    let kept = bench.lane.kept(task(1).id()).unwrap().unwrap();
     assert_eq!(kept.head(), parcel.head());
     assert_eq!(kept.body().concat(), parcel.body().concat());
-    assert!(bench.lane.kept(&task(2)).unwrap().is_none());
+    assert!(bench.lane.kept(task(2).id()).unwrap().is_none());
     // Asked again for what was answered, the lane does not answer anew.
-    let again = bench.lane.begin(&task(1), &Cancel::default()).err().unwrap();
+    let again = bench.lane.begin(task(1), &Cancel::default()).err().unwrap();
     assert_eq!(again.code, Code::RoundsMax);
-    bench.lane.acknowledged(&task(1)).unwrap();
-    assert!(bench.lane.kept(&task(1)).unwrap().is_none());
+    bench.lane.acknowledged(task(1).id()).unwrap();
+    assert!(bench.lane.kept(task(1).id()).unwrap().is_none());
     assert_eq!(states(&bench), [EntryState::Committed]);
 }
 
@@ -146,7 +146,7 @@ fn the_budget_refuses_before_training() {
     for round in 1..=20 {
         answer(&bench, round, TaskResult::done(sums(&bench.prover))).unwrap().handover().unwrap();
     }
-    let late = bench.lane.begin(&task(21), &Cancel::default()).err().unwrap();
+    let late = bench.lane.begin(task(21), &Cancel::default()).err().unwrap();
     assert_eq!(late.code, Code::RoundsMax);
     // ε 6 pays 27 rounds of z = 4; a second run of the job gets the seven that are left.
     let offer = Offer {
@@ -158,11 +158,11 @@ fn the_budget_refuses_before_training() {
     };
     let lane = bench.lane.gate.open(&offer, &job(""), &promise(Some(bound()))).unwrap();
     for round in 1..=7 {
-        let (_, ticket) = lane.begin(&task(round), &Cancel::default()).unwrap();
+        let (_, ticket) = lane.begin(task(round), &Cancel::default()).unwrap();
         let done = TaskResult::done(sums(&bench.prover));
         lane.release(ticket, done, &Cancel::default()).unwrap().handover().unwrap();
     }
-    let refused = lane.begin(&task(8), &Cancel::default()).err().unwrap();
+    let refused = lane.begin(task(8), &Cancel::default()).err().unwrap();
     assert_eq!((refused.code, refused.stage), (Code::BudgetExhausted, Stage::Job));
 }
 
@@ -308,16 +308,16 @@ fn a_refusal_is_audited_whole_and_leaves_as_a_code() {
 #[test]
 fn a_task_must_be_the_jobs() {
     let bench = record_bench();
-    let code = |arrived: &Arrived| bench.lane.begin(arrived, &Cancel::default()).err().map(|r| r.code);
+    let code = |arrived: Arrived| bench.lane.begin(arrived, &Cancel::default()).err().map(|r| r.code);
     let mut other = task(1);
     other.header.task = "psi".into();
-    assert_eq!(code(&other), Some(Code::UnexpectedTask));
+    assert_eq!(code(other), Some(Code::UnexpectedTask));
     let mut other = task(1);
     other.header.kind = DataKind::Gradient;
-    assert_eq!(code(&other), Some(Code::UnexpectedKind));
+    assert_eq!(code(other), Some(Code::UnexpectedKind));
     let mut other = task(1);
     other.header.schema.0.remove("bias");
-    assert_eq!(code(&other), Some(Code::ShapeMismatch));
-    assert_eq!(code(&task(0)), Some(Code::RoundsMax));
+    assert_eq!(code(other), Some(Code::ShapeMismatch));
+    assert_eq!(code(task(0)), Some(Code::RoundsMax));
     assert_eq!(states(&bench), []);
 }

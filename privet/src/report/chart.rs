@@ -23,7 +23,7 @@ const RIGHT: f64 = 52.0;
 
 /// Round numbers that cover a range, about four of them.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let span = (high - low).max(1e-9);
+    let span = (high - low).max(1e-3);
     let raw = span / 4.0;
     let power = 10f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
@@ -32,7 +32,8 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
         .find(|step| *step >= raw)
         .unwrap_or(raw);
     let first = (low / step).floor() as i64;
-    let last = (high / step).ceil() as i64;
+    // A flat line still needs a scale.
+    let last = ((high / step).ceil() as i64).max(first + 1);
     (first..=last).map(|n| n as f64 * step).collect()
 }
 

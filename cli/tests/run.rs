@@ -1,0 +1,178 @@
+//! The main job, through the binary.
+
+mod common;
+
+use common::{BINARY, Demo, SITES, bytes_up, privet_in, repository};
+use serde_json::Value;
+
+/// The example in the repository is what `init` writes for seed 1.
+#[test]
+fn the_example_is_what_init_writes() {
+    let demo = Demo::default();
+    let mut compared = 0;
+    let mut folders = vec![demo.path("")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(demo.path("")).unwrap();
+            let shipped = repository().join("examples/hospitals").join(name);
+            let text = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+            assert!(text(&path) == text(&shipped), "{} differs", name.display());
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 15);
+    let other = privet_in(demo.folder(), &["init", "hospitals", "other", "--seed", "2"]);
+    assert_eq!(other.code, 0);
+    let read = |name: &str| std::fs::read_to_string(demo.folder().join(name)).unwrap();
+    assert_ne!(read("other/public_test.csv"), read("demo/public_test.csv"));
+    let again = privet_in(demo.folder(), &["init", "hospitals", "demo"]);
+    assert_eq!(again.code, 2, "a folder in use is not written over");
+}
+
+fn check_result(demo: &Demo, result: &Value) {
+    assert_eq!(result["status"], "done");
+    assert_eq!((&result["rounds_planned"], &result["rounds_done"]), (&20.into(), &20.into()));
+    assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.85, "{}", result["final"]);
+    assert_eq!(result["receipts"]["noise_multiplier_min"], 4.0);
+    assert_eq!(result["unaccounted"], Value::Array(vec![]));
+    let sites = result["sites"].as_array().unwrap();
+    assert_eq!(sites.len(), 5);
+    for (site, name) in sites.iter().zip(SITES) {
+        assert_eq!(site["name"], name);
+        assert_eq!(site["rounds_answered"], 20);
+        let dataset = &site["datasets"][0];
+        let spent = dataset["epsilon_spent"].as_f64().unwrap();
+        assert!((spent - 4.9833).abs() < 1e-3, "{spent}");
+        assert_eq!((&dataset["unit"], &dataset["adjacency"]), (&"record".into(), &"add-remove".into()));
+        assert!(site["bytes_up"].as_u64().unwrap() >= 20 * 31 * 4);
+        let log = demo.workspace().join("sites").join(name).join("audit.jsonl");
+        let verified = demo.privet(&["audit", "verify", log.to_str().unwrap(), "--json"]);
+        assert_eq!((verified.code, &verified.json()["entries"]), (0, &21.into()));
+    }
+    let written = std::fs::read_to_string(demo.workspace().join("result.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), *result);
+    assert!(demo.workspace().join("model.safetensors").exists());
+}
+
+#[test]
+fn the_main_job_runs_and_stays_within_its_budget() {
+    let demo = Demo::default();
+    let (code, result) = demo.run(&[]);
+    assert_eq!(code, 0);
+    check_result(&demo, &result);
+    let budget = demo.workspace().join("sites/north");
+    let budget = demo.privet(&["budget", "show", "--site-dir", budget.to_str().unwrap(), "--json"]).json();
+    let dataset = &budget["datasets"][0];
+    assert_eq!(dataset["entries"].as_array().unwrap().len(), 20);
+    assert!(dataset["entries"].as_array().unwrap().iter().all(|entry| entry["state"] == "committed"));
+    assert!((dataset["epsilon_left"].as_f64().unwrap() - 1.0167).abs() < 1e-3);
+}
+
+#[test]
+fn processes_are_the_same_code() {
+    let demo = Demo::default();
+    let (code, result) = demo.run(&["--processes"]);
+    assert_eq!(code, 0);
+    check_result(&demo, &result);
+}
+
+/// The first command works twice in a row; a new simulation starts with fresh ledgers and says
+/// so; and the same seed gives other noise.
+#[test]
+fn a_second_run_is_a_new_one() {
+    let demo = Demo::default();
+    let first = demo.privet(&["run", "demo/job.toml"]);
+    let model = std::fs::read(demo.workspace().join("model.safetensors")).unwrap();
+    let second = demo.privet(&["run", "demo/job.toml"]);
+    assert_eq!((first.code, second.code), (0, 0));
+    assert!(first.stdout.contains("4.984 of 6"), "{}", first.stdout);
+    assert!(second.stdout.contains("hospitals.1; ledgers start fresh"), "{}", second.stdout);
+    assert!(second.stdout.contains("4.984 of 6"));
+    assert!(demo.folder().join("workspace/hospitals.1/result.json").exists());
+    assert_ne!(std::fs::read(demo.workspace().join("model.safetensors")).unwrap(), model);
+    // The live table: a line a round, within 80 columns.
+    let rounds: Vec<&str> = first.stdout.lines().filter(|line| line.contains("/20 ")).collect();
+    assert_eq!(rounds.len(), 20);
+    assert!(first.stdout.lines().filter(|line| !line.contains('/')).all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn the_report_stands_alone() {
+    let demo = Demo::default();
+    demo.edit("sites/east.toml", "task = [\"train\"]", "task = [\"psi\"]");
+    assert_eq!(demo.run(&[]).0, 0);
+    let page = std::fs::read_to_string(demo.workspace().join("report.html")).unwrap();
+    assert!(page.len() < 300_000);
+    for forbidden in ["<script", "http://", "https://", "url(", "src=", "@import"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    for section in [
+        "Accuracy and loss per round",
+        "Budget per site",
+        "Who saw what",
+        "What left each site",
+        "Refusals and drop-outs",
+        "The policies in words",
+        "What is not protected",
+        "How this was made",
+    ] {
+        assert!(page.contains(section), "{section}");
+    }
+    assert!(page.contains("no-matching-rule"));
+    assert!(page.contains("ALLOWS job `hospitals` by rule `train`"));
+    assert_eq!(page.matches("<polyline").count(), 2);
+    assert!(page.matches("<title>").count() > 10 && page.contains("<desc>"));
+    assert!(page.contains("ε 4.984 of 6"));
+}
+
+#[test]
+fn all_bytes_are_those_of_updates_from_gates() {
+    let demo = Demo::default();
+    let (_, result) = demo.run(&["--rounds", "3"]);
+    let mut audited = 0;
+    for site in SITES {
+        let log = demo.workspace().join("sites").join(site).join("audit.jsonl");
+        for line in std::fs::read_to_string(log).unwrap().lines() {
+            audited += serde_json::from_str::<Value>(line).unwrap()["bytes"].as_u64().unwrap();
+        }
+    }
+    assert!(audited > 0);
+    assert_eq!(bytes_up(&result), audited);
+}
+
+/// Five seeds, and the mean that the recipe must reach.
+#[test]
+fn five_splits_reach_their_accuracy() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sum = 0.0;
+    for seed in ["0", "1", "2", "3", "4"] {
+        let name = format!("split-{seed}");
+        assert_eq!(privet_in(folder.path(), &["init", "hospitals", &name, "--seed", seed]).code, 0);
+        let job = format!("{name}/job.toml");
+        let said = privet_in(folder.path(), &["run", &job, "--workspace", &format!("w-{seed}"), "--json"]);
+        assert_eq!(said.code, 0);
+        sum += said.json()["final"]["accuracy"].as_f64().unwrap();
+    }
+    assert!(sum / 5.0 >= 0.935, "mean accuracy {}", sum / 5.0);
+}
+
+#[test]
+fn it_runs_from_anywhere_and_without_a_terminal() {
+    let demo = Demo::default();
+    let output = std::process::Command::new(BINARY)
+        .args(["run", "job.toml", "--workspace", "../elsewhere", "--quiet"])
+        .current_dir(demo.path(""))
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains('\u{1b}'), "no escapes in a pipe");
+    assert!(!text.contains("1/20"), "quiet prints the result alone: {text}");
+    assert!(demo.folder().join("elsewhere/result.json").exists());
+}
