@@ -121,9 +121,8 @@ pub fn run(options: &Options) -> Result<Measured, RunError> {
     let up: u64 = result.rounds.iter().map(|round| round.bytes_up).sum();
     let down: u64 = result.rounds.iter().map(|round| round.bytes_down).sum();
     let policy = folder.path().join("site-1.toml");
-    let gate_s = privet::dry_run(program(), &policy, &run.job, None)
-        .map_err(std::io::Error::other)?
-        .gate_s;
+    let gate_s =
+        privet::dry_run(program(), &policy, &run.job, None).map_err(std::io::Error::other)?.gate_s;
     Ok(Measured {
         params: options.params,
         sites: options.sites,
@@ -157,9 +156,7 @@ fn write_files(folder: &Path, options: &Options) -> std::io::Result<()> {
              [[rule]]\nid = \"all\"\nwhen = {{ task = [\"train\"], dataset = \"made-up\" }}\nout = {out}\n"
         );
         std::fs::write(folder.join(format!("site-{site}.toml")), policy)?;
-        sites.push_str(&format!(
-            "{{ name = \"site-{site}\", policy = \"site-{site}.toml\" }},"
-        ));
+        sites.push_str(&format!("{{ name = \"site-{site}\", policy = \"site-{site}.toml\" }},"));
     }
     std::fs::write(folder.join("data.csv"), "")?;
     std::fs::write(folder.join("features.toml"), "none = [0.0, 1.0]\n")?;
@@ -230,6 +227,10 @@ impl Executor for Answers {
             Some((name.clone(), Tensor::new(tensor.shape().clone(), Values::F32(wave))?))
         };
         let tensors = model.iter().filter_map(answer).collect();
-        TaskResult::done(Message::new(task.task.clone(), DataKind::WeightDiff, Content::Plain(tensors)))
+        TaskResult::done(Message::new(
+            task.task.clone(),
+            DataKind::WeightDiff,
+            Content::Plain(tensors),
+        ))
     }
 }

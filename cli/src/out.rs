@@ -178,9 +178,7 @@ impl Out {
 
 /// A refusal in two or three lines: what and why, by what, one thing to do.
 pub(crate) fn refusal(refusal: &Refusal) -> String {
-    let Refusal {
-        code, site, detail, ..
-    } = refusal;
+    let Refusal { code, site, detail, .. } = refusal;
     let mut text = format!("{RED}✗ refused[{code}]{RED:#}: {site}");
     if let Some(round) = refusal.round {
         text.push_str(&format!(", round {round}"));

@@ -1,4 +1,5 @@
 //! The main job, through the binary.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 mod common;
 
@@ -48,7 +49,10 @@ fn check_result(demo: &Demo, result: &Value) {
         let dataset = &site["datasets"][0];
         let spent = dataset["epsilon_spent"].as_f64().unwrap();
         assert!((spent - 4.9833).abs() < 1e-3, "{spent}");
-        assert_eq!((&dataset["unit"], &dataset["adjacency"]), (&"record".into(), &"add-remove".into()));
+        assert_eq!(
+            (&dataset["unit"], &dataset["adjacency"]),
+            (&"record".into(), &"add-remove".into())
+        );
         assert!(site["bytes_up"].as_u64().unwrap() >= 20 * 31 * 4);
         let log = demo.workspace().join("sites").join(name).join("audit.jsonl");
         let verified = demo.privet(&["audit", "verify", log.to_str().unwrap(), "--json"]);
@@ -66,10 +70,13 @@ fn the_main_job_runs_and_stays_within_its_budget() {
     assert_eq!(code, 0);
     check_result(&demo, &result);
     let budget = demo.workspace().join("sites/north");
-    let budget = demo.privet(&["budget", "show", "--site-dir", budget.to_str().unwrap(), "--json"]).json();
+    let budget =
+        demo.privet(&["budget", "show", "--site-dir", budget.to_str().unwrap(), "--json"]).json();
     let dataset = &budget["datasets"][0];
     assert_eq!(dataset["entries"].as_array().unwrap().len(), 20);
-    assert!(dataset["entries"].as_array().unwrap().iter().all(|entry| entry["state"] == "committed"));
+    assert!(
+        dataset["entries"].as_array().unwrap().iter().all(|entry| entry["state"] == "committed")
+    );
     assert!((dataset["epsilon_left"].as_f64().unwrap() - 1.0167).abs() < 1e-3);
 }
 
@@ -98,7 +105,13 @@ fn a_second_run_is_a_new_one() {
     // The live table: a line a round, within 80 columns.
     let rounds: Vec<&str> = first.stdout.lines().filter(|line| line.contains("/20 ")).collect();
     assert_eq!(rounds.len(), 20);
-    assert!(first.stdout.lines().filter(|line| !line.contains('/')).all(|line| line.chars().count() <= 80));
+    assert!(
+        first
+            .stdout
+            .lines()
+            .filter(|line| !line.contains('/'))
+            .all(|line| line.chars().count() <= 80)
+    );
 }
 
 #[test]
@@ -145,20 +158,24 @@ fn all_bytes_are_those_of_updates_from_gates() {
     assert_eq!(bytes_up(&result), audited);
 }
 
-/// Five seeds, and the mean that the recipe must reach.
+/// Five splits, and the mean accuracy that the recipe must reach. Noise moves the mean of one run
+/// of each by 0.004; over six runs of each, the floor is four standard deviations away.
 #[test]
 fn five_splits_reach_their_accuracy() {
+    const RUNS: usize = 6;
     let folder = tempfile::tempdir().unwrap();
     let mut sum = 0.0;
     for seed in ["0", "1", "2", "3", "4"] {
         let name = format!("split-{seed}");
         assert_eq!(privet_in(folder.path(), &["init", "hospitals", &name, "--seed", seed]).code, 0);
-        let job = format!("{name}/job.toml");
-        let said = privet_in(folder.path(), &["run", &job, "--workspace", &format!("w-{seed}"), "--json"]);
-        assert_eq!(said.code, 0);
-        sum += said.json()["final"]["accuracy"].as_f64().unwrap();
+        for _ in 0..RUNS {
+            let said = privet_in(folder.path(), &["run", &format!("{name}/job.toml"), "--json"]);
+            assert_eq!(said.code, 0);
+            sum += said.json()["final"]["accuracy"].as_f64().unwrap();
+        }
     }
-    assert!(sum / 5.0 >= 0.935, "mean accuracy {}", sum / 5.0);
+    let mean = sum / (5 * RUNS) as f64;
+    assert!(mean >= 0.935, "mean accuracy {mean}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Processes that die or are stopped, and what goes on.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 mod common;
 
@@ -46,7 +47,11 @@ impl Running {
 /// Rounds that the server has written down.
 fn rounds(demo: &Demo) -> usize {
     let path = demo.workspace().join("server/progress.jsonl");
-    std::fs::read_to_string(path).unwrap_or_default().lines().filter(|l| l.contains("\"round\"")).count()
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .filter(|l| l.contains("\"round\""))
+        .count()
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
@@ -74,7 +79,11 @@ fn an_interrupted_run_keeps_what_it_has_and_goes_on() {
         args.extend(more);
         let (code, result) = demo.run(&args);
         assert_eq!((code, &result["rounds_done"]), (0, &(done + 2).into()), "{more:?}");
-        let listed = result["rounds"].as_array().unwrap().iter().map(|round| round["round"].as_u64().unwrap());
+        let listed = result["rounds"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|round| round["round"].as_u64().unwrap());
         assert!(listed.eq(1..=done + 2));
     }
 }
@@ -120,7 +129,8 @@ fn a_killed_site_drops_out() {
     assert!(dropped >= 1, "{west}");
     let last = result["rounds"].as_array().unwrap().last().unwrap();
     assert_eq!(last["answered"].as_array().unwrap().len(), 4);
-    let budget = demo.privet(&["budget", "show", "--site-dir", kit.to_str().unwrap(), "--json"]).json();
+    let budget =
+        demo.privet(&["budget", "show", "--site-dir", kit.to_str().unwrap(), "--json"]).json();
     let entries = budget["datasets"][0]["entries"].as_array().unwrap();
     assert!(entries.iter().all(|entry| entry["state"] == "committed"));
     assert!(entries.len() as u64 >= west["rounds_answered"].as_u64().unwrap());
@@ -141,9 +151,11 @@ fn a_killed_server_resumes() {
     assert_eq!((code, &result["rounds_done"]), (0, &(seen + 3).into()));
     for (at, site) in SITES.iter().enumerate() {
         let kit = demo.workspace().join("sites").join(site);
-        let budget = demo.privet(&["budget", "show", "--site-dir", kit.to_str().unwrap(), "--json"]).json();
+        let budget =
+            demo.privet(&["budget", "show", "--site-dir", kit.to_str().unwrap(), "--json"]).json();
         let entries = budget["datasets"][0]["entries"].as_array().unwrap();
-        let mut paid: Vec<u64> = entries.iter().map(|entry| entry["round"].as_u64().unwrap()).collect();
+        let mut paid: Vec<u64> =
+            entries.iter().map(|entry| entry["round"].as_u64().unwrap()).collect();
         let all = paid.len();
         paid.dedup();
         // The round that was open when the server died is asked again with the same task, and

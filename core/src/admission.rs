@@ -37,7 +37,7 @@ pub trait Admission: Send + Sync {
 
 /// A peer that was let in, and when.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// use privet_core::admission::{Admitted, Moment, Peer};
 /// fn forge(peer: Peer) -> Admitted { Admitted { peer, moment: Moment::Join } } // private fields
 /// ```
@@ -92,14 +92,8 @@ mod tests {
 
     #[test]
     fn only_names_on_the_roster_are_admitted() {
-        let peer = |name: &str| Peer {
-            name: name.into(),
-            key: [0; 32],
-            exporter: [0; 32],
-        };
-        let roster = CertificateOnly {
-            roster: vec!["north".into()],
-        };
+        let peer = |name: &str| Peer { name: name.into(), key: [0; 32], exporter: [0; 32] };
+        let roster = CertificateOnly { roster: vec!["north".into()] };
         let admitted = admit(&roster, Moment::Join, peer("north")).unwrap();
         assert_eq!(admitted.peer().name, "north");
         assert_eq!(admitted.moment(), Moment::Join);

@@ -91,14 +91,7 @@ pub struct PlainSum {
 impl PlainSum {
     /// An empty sum of uploads for this model.
     pub fn new(combine: Combine, kind: DataKind, model: Schema) -> Self {
-        Self {
-            combine,
-            kind,
-            model,
-            sum: BTreeMap::new(),
-            uploads: 0,
-            void: false,
-        }
+        Self { combine, kind, model, sum: BTreeMap::new(), uploads: 0, void: false }
     }
 
     fn try_add(&mut self, header: &UploadHeader, body: &mut dyn Read) -> Result<(), Reason> {
@@ -110,10 +103,8 @@ impl PlainSum {
         for (name, slot) in &header.schema.0 {
             let elements = usize::try_from(slot.shape.elements())
                 .map_err(|_| Reason::new(Code::TooLarge, "a tensor exceeds this machine"))?;
-            let (sum, weight) = self
-                .sum
-                .entry(name.clone())
-                .or_insert_with(|| (vec![0.0; elements], 0.0));
+            let (sum, weight) =
+                self.sum.entry(name.clone()).or_insert_with(|| (vec![0.0; elements], 0.0));
             let scale = factor * header.step.map_or(1.0, Step::value);
             let size = slot.dtype.size();
             for part in sum.chunks_mut(block.len() / size) {
@@ -200,11 +191,7 @@ impl Aggregator for PlainSum {
                 sum.0.insert(name, tensor);
             }
         }
-        Ok(Aggregate {
-            sum,
-            weights,
-            uploads: self.uploads,
-        })
+        Ok(Aggregate { sum, weights, uploads: self.uploads })
     }
 }
 

@@ -36,9 +36,7 @@ pub enum Mechanism {
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.mechanism {
-            Mechanism::Gaussian {
-                noise_multiplier, ..
-            } => write!(
+            Mechanism::Gaussian { noise_multiplier, .. } => write!(
                 f,
                 "gaussian z={noise_multiplier} ({}, {})",
                 self.unit.as_str(),

@@ -27,20 +27,12 @@ pub struct TaskResult {
 impl TaskResult {
     /// Done, with a result.
     pub fn done(message: Message) -> Self {
-        Self {
-            status: TaskStatus::Done,
-            message: Some(message),
-            note: String::new(),
-        }
+        Self { status: TaskStatus::Done, message: Some(message), note: String::new() }
     }
 
     /// Failed, with a note for the site's own log.
     pub fn failed(note: impl Into<String>) -> Self {
-        Self {
-            status: TaskStatus::Failed,
-            message: None,
-            note: note.into(),
-        }
+        Self { status: TaskStatus::Failed, message: None, note: note.into() }
     }
 }
 

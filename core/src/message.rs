@@ -114,12 +114,6 @@ pub struct Message {
 impl Message {
     /// A message of weight 1 and without metrics.
     pub fn new(task: impl Into<String>, kind: DataKind, content: Content) -> Self {
-        Self {
-            task: task.into(),
-            kind,
-            content,
-            weight: 1.0,
-            metrics: BTreeMap::new(),
-        }
+        Self { task: task.into(), kind, content, weight: 1.0, metrics: BTreeMap::new() }
     }
 }

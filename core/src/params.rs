@@ -121,10 +121,7 @@ impl Params {
     /// # Errors
     /// Names the first parameter that is.
     pub fn complete(&self, specs: &'static [ParamSpec]) -> Result<(), ParamError> {
-        match specs
-            .iter()
-            .find(|spec| !spec.optional && !self.0.contains_key(spec.name))
-        {
+        match specs.iter().find(|spec| !spec.optional && !self.0.contains_key(spec.name)) {
             Some(spec) => Err(ParamError::Missing(spec.name, spec.kind.expected())),
             None => Ok(()),
         }
@@ -180,9 +177,7 @@ fn undeclared(name: &str) -> Reason {
 /// Reads "2 GiB", "1500 kB", "64".
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let factor: u64 = match unit.trim() {
         "" | "B" => 1,
@@ -203,18 +198,8 @@ mod tests {
     use super::*;
 
     const SPECS: &[ParamSpec] = &[
-        ParamSpec {
-            name: "z",
-            kind: ParamKind::Positive,
-            optional: false,
-            doc: "",
-        },
-        ParamSpec {
-            name: "bytes",
-            kind: ParamKind::Size,
-            optional: true,
-            doc: "",
-        },
+        ParamSpec { name: "z", kind: ParamKind::Positive, optional: false, doc: "" },
+        ParamSpec { name: "bytes", kind: ParamKind::Size, optional: true, doc: "" },
     ];
 
     #[test]

@@ -62,7 +62,9 @@ impl Demand {
         if let Some(least) = self.noise_multiplier_min {
             match receipt.noise_multiplier {
                 Some(z) if z >= least => {}
-                Some(z) => return unmet(format!("noise multiplier {z}, at least {least} demanded")),
+                Some(z) => {
+                    return unmet(format!("noise multiplier {z}, at least {least} demanded"));
+                }
                 None => return unmet(format!("no noise, multiplier {least} demanded")),
             }
         }
@@ -97,28 +99,16 @@ mod tests {
             scheme: None,
             dangers: vec![],
         };
-        let noised = Receipt {
-            noise_multiplier: Some(4.0),
-            epsilon_spent: Some(1.0),
-            ..receipt.clone()
-        };
-        let least = |z| Demand {
-            noise_multiplier_min: Some(z),
-            ..Demand::default()
-        };
+        let noised =
+            Receipt { noise_multiplier: Some(4.0), epsilon_spent: Some(1.0), ..receipt.clone() };
+        let least = |z| Demand { noise_multiplier_min: Some(z), ..Demand::default() };
         assert!(Demand::default().check(&receipt).is_ok());
         assert!(least(4.0).check(&receipt).is_err());
         assert!(least(4.0).check(&noised).is_ok());
         assert!(least(4.1).check(&noised).is_err());
-        let sealed = Demand {
-            sealed: true,
-            ..Demand::default()
-        };
+        let sealed = Demand { sealed: true, ..Demand::default() };
         assert!(sealed.check(&noised).is_err());
-        let cheap = Demand {
-            epsilon_max: Some(0.9),
-            ..Demand::default()
-        };
+        let cheap = Demand { epsilon_max: Some(0.9), ..Demand::default() };
         assert!(cheap.check(&noised).is_err());
         assert!(cheap.check(&receipt).is_err());
     }

@@ -155,10 +155,7 @@ pub struct Reason {
 impl Reason {
     /// A reason with its detail.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-        }
+        Self { code, detail: detail.into() }
     }
 }
 

@@ -85,10 +85,7 @@ impl Builtins<'_> {
     /// Registers a built-in filter. The first of a name stays.
     pub fn filter(&mut self, spec: FilterSpec) {
         let builtin = true;
-        self.registry
-            .filters
-            .entry(spec.name)
-            .or_insert(Entry { spec, builtin });
+        self.registry.filters.entry(spec.name).or_insert(Entry { spec, builtin });
     }
 
     /// The leave to prove sensitivities, for built-in trainers.
@@ -102,10 +99,7 @@ impl Registry {
     /// prove sensitivities, and a test of the workspace holds that nobody else calls it.
     pub fn with_builtins(register: impl FnOnce(&mut Builtins<'_>)) -> Self {
         let mut registry = Self::default();
-        register(&mut Builtins {
-            registry: &mut registry,
-            prover: Prover(()),
-        });
+        register(&mut Builtins { registry: &mut registry, prover: Prover(()) });
         registry
     }
 
@@ -147,10 +141,7 @@ impl Registry {
             return Err(Reason::new(Code::InvalidPolicy, detail));
         };
         let prover = Prover(());
-        let context = BuildContext {
-            prover: entry.builtin.then_some(&prover),
-            ..*context
-        };
+        let context = BuildContext { prover: entry.builtin.then_some(&prover), ..*context };
         (entry.spec.build)(params, &context)
     }
 }
@@ -181,19 +172,10 @@ mod tests {
         let mut registry = Registry::with_builtins(|builtins| {
             builtins.filter(FilterSpec::new("mine", "", needs_a_prover));
         });
-        registry
-            .register(FilterSpec::new("yours", "", needs_a_prover))
-            .unwrap();
-        assert!(
-            registry
-                .register(FilterSpec::new("mine", "", needs_a_prover))
-                .is_err()
-        );
+        registry.register(FilterSpec::new("yours", "", needs_a_prover)).unwrap();
+        assert!(registry.register(FilterSpec::new("mine", "", needs_a_prover)).is_err());
         let code = |name| {
-            registry
-                .build(name, &Params::default(), &context)
-                .err()
-                .map(|reason| reason.code)
+            registry.build(name, &Params::default(), &context).err().map(|reason| reason.code)
         };
         assert_eq!(code("mine"), Some(Code::Blocked));
         assert_eq!(code("yours"), Some(Code::MissingSensitivity));

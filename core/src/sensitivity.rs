@@ -70,11 +70,7 @@ pub struct Step(i16);
 impl Step {
     /// The step 2^-`exponent`, or `None` outside −100…100.
     pub const fn new(exponent: i16) -> Option<Self> {
-        if exponent < -100 || exponent > 100 {
-            None
-        } else {
-            Some(Self(exponent))
-        }
+        if exponent < -100 || exponent > 100 { None } else { Some(Self(exponent)) }
     }
 
     /// k of 2^-k.
@@ -125,7 +121,11 @@ pub struct Prover(pub(crate) ());
 
 /// A [`Bound`] that was proved of the very integers it is attached to.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0423
+/// use privet_core::sensitivity::{Bound, Prover, Sensitivity};
+/// fn forge(bound: Bound) -> Sensitivity { Sensitivity::proven(&Prover(()), bound) } // no prover
+/// ```
+/// ```compile_fail,E0451
 /// use privet_core::sensitivity::{Bound, Sensitivity};
 /// fn forge(bound: Bound) -> Sensitivity { Sensitivity { bound } } // private field
 /// ```
@@ -189,11 +189,7 @@ pub struct Lattice {
 impl Lattice {
     /// Integers of which nothing is proved.
     pub fn new(step: Step, tensors: BTreeMap<String, LatticeTensor>) -> Self {
-        Self {
-            step,
-            tensors,
-            sensitivity: None,
-        }
+        Self { step, tensors, sensitivity: None }
     }
 
     /// Integers with a proved sensitivity, or `None` when its step is another one.
@@ -269,33 +265,19 @@ impl Lattice {
     /// The narrowest element type that holds every integer. Public only once noise is in.
     pub fn dtype(&self) -> Dtype {
         let narrow = |t: &LatticeTensor| t.values.iter().all(|&v| i32::try_from(v).is_ok());
-        if self.tensors.values().all(narrow) {
-            Dtype::I32
-        } else {
-            Dtype::I64
-        }
+        if self.tensors.values().all(narrow) { Dtype::I32 } else { Dtype::I64 }
     }
 
     /// Names and shapes, with the element type given.
     pub fn schema(&self, dtype: Dtype) -> Schema {
-        let slot = |tensor: &LatticeTensor| Slot {
-            shape: tensor.shape.clone(),
-            dtype,
-        };
-        self.tensors
-            .iter()
-            .map(|(name, tensor)| (name.clone(), slot(tensor)))
-            .collect()
+        let slot = |tensor: &LatticeTensor| Slot { shape: tensor.shape.clone(), dtype };
+        self.tensors.iter().map(|(name, tensor)| (name.clone(), slot(tensor))).collect()
     }
 
     /// Euclidean norm in the data's own scale.
     pub fn l2(&self) -> f64 {
-        let square: f64 = self
-            .tensors
-            .values()
-            .flat_map(|t| &t.values)
-            .map(|&v| (v as f64) * (v as f64))
-            .sum();
+        let square: f64 =
+            self.tensors.values().flat_map(|t| &t.values).map(|&v| (v as f64) * (v as f64)).sum();
         square.sqrt() * self.step.value()
     }
 }
@@ -306,11 +288,7 @@ mod tests {
 
     fn lattice() -> Lattice {
         let step = Step::new(20).unwrap();
-        let bound = Bound {
-            unit: Unit::Record,
-            lattice_units: 7,
-            step,
-        };
+        let bound = Bound { unit: Unit::Record, lattice_units: 7, step };
         let vector = |values: Vec<i64>| {
             LatticeTensor::new(Shape::new(vec![values.len() as u64]).unwrap(), values).unwrap()
         };
@@ -340,11 +318,7 @@ mod tests {
 
     #[test]
     fn a_bound_of_another_step_is_not_taken() {
-        let bound = Bound {
-            unit: Unit::Site,
-            lattice_units: 1,
-            step: Step::new(3).unwrap(),
-        };
+        let bound = Bound { unit: Unit::Site, lattice_units: 1, step: Step::new(3).unwrap() };
         let proof = Sensitivity::proven(&Prover(()), bound);
         assert!(Lattice::with_sensitivity(Step::new(4).unwrap(), BTreeMap::new(), proof).is_none());
     }

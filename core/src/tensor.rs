@@ -56,9 +56,7 @@ impl Shape {
         if dims.len() > 8 {
             return None;
         }
-        let elements = dims
-            .iter()
-            .try_fold(1u64, |product, &dim| product.checked_mul(dim))?;
+        let elements = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim))?;
         (elements <= MAX_ELEMENTS).then_some(Self(dims))
     }
 
@@ -118,12 +116,12 @@ impl Values {
     pub fn all_finite(&self) -> bool {
         match self {
             // Blocks without an early exit inside, so that the check vectorises.
-            Values::F32(v) => v
-                .chunks(4096)
-                .all(|block| block.iter().fold(true, |ok, x| ok & x.is_finite())),
-            Values::F64(v) => v
-                .chunks(4096)
-                .all(|block| block.iter().fold(true, |ok, x| ok & x.is_finite())),
+            Values::F32(v) => {
+                v.chunks(4096).all(|block| block.iter().fold(true, |ok, x| ok & x.is_finite()))
+            }
+            Values::F64(v) => {
+                v.chunks(4096).all(|block| block.iter().fold(true, |ok, x| ok & x.is_finite()))
+            }
         }
     }
 
@@ -151,10 +149,7 @@ impl Tensor {
 
     /// A one-dimensional tensor of 32-bit floats.
     pub fn vector(values: Vec<f32>) -> Self {
-        Self {
-            shape: Shape(vec![values.len() as u64]),
-            values: Values::F32(values),
-        }
+        Self { shape: Shape(vec![values.len() as u64]), values: Values::F32(values) }
     }
 
     /// Its dimensions.
@@ -184,10 +179,7 @@ impl Tensors {
             self.0
                 .iter()
                 .map(|(name, tensor)| {
-                    let slot = Slot {
-                        shape: tensor.shape.clone(),
-                        dtype: tensor.values.dtype(),
-                    };
+                    let slot = Slot { shape: tensor.shape.clone(), dtype: tensor.values.dtype() };
                     (name.clone(), slot)
                 })
                 .collect(),
@@ -237,18 +229,13 @@ pub struct Schema(pub BTreeMap<String, Slot>);
 impl Schema {
     /// Number of elements over all tensors.
     pub fn elements(&self) -> u64 {
-        self.0
-            .values()
-            .fold(0, |sum, slot| sum.saturating_add(slot.shape.elements()))
+        self.0.values().fold(0, |sum, slot| sum.saturating_add(slot.shape.elements()))
     }
 
     /// Bytes of all elements, without names and shapes.
     pub fn bytes(&self) -> u64 {
         self.0.values().fold(0, |sum, slot| {
-            let bytes = slot
-                .shape
-                .elements()
-                .saturating_mul(slot.dtype.size() as u64);
+            let bytes = slot.shape.elements().saturating_mul(slot.dtype.size() as u64);
             sum.saturating_add(bytes)
         })
     }

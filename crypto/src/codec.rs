@@ -47,19 +47,13 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When fewer are left.
     pub fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (taken, left) = self
-            .left
-            .split_at_checked(len)
-            .ok_or(DecodeError::Short(field))?;
+        let (taken, left) = self.left.split_at_checked(len).ok_or(DecodeError::Short(field))?;
         self.left = left;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
-        let (taken, left) = self
-            .left
-            .split_first_chunk::<N>()
-            .ok_or(DecodeError::Short(field))?;
+        let (taken, left) = self.left.split_first_chunk::<N>().ok_or(DecodeError::Short(field))?;
         self.left = left;
         Ok(*taken)
     }
@@ -102,10 +96,7 @@ impl<'a> Reader<'a> {
     /// When eight bytes are not left, or it is NaN or infinite.
     pub fn f64(&mut self, field: &'static str) -> Result<f64, DecodeError> {
         let value = f64::from_le_bytes(self.array(field)?);
-        value
-            .is_finite()
-            .then_some(value)
-            .ok_or(DecodeError::Invalid(field))
+        value.is_finite().then_some(value).ok_or(DecodeError::Invalid(field))
     }
 
     /// 32 bytes.
@@ -153,11 +144,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When bytes are left.
     pub fn end(self) -> Result<(), DecodeError> {
-        if self.left.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Trailing)
-        }
+        if self.left.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
 }
 
@@ -243,14 +230,8 @@ mod tests {
     #[test]
     fn lengths_are_bounded_before_anything_is_taken() {
         let announced = u32::MAX.to_le_bytes();
-        assert_eq!(
-            Reader::new(&announced).bytes(10, "x"),
-            Err(DecodeError::TooLong("x"))
-        );
-        assert_eq!(
-            Reader::new(&announced).count(usize::MAX, "x"),
-            Err(DecodeError::Short("x"))
-        );
+        assert_eq!(Reader::new(&announced).bytes(10, "x"), Err(DecodeError::TooLong("x")));
+        assert_eq!(Reader::new(&announced).count(usize::MAX, "x"), Err(DecodeError::Short("x")));
         assert_eq!(Reader::new(&[1, 2]).u32("x"), Err(DecodeError::Short("x")));
         assert_eq!(Reader::new(&[0]).end(), Err(DecodeError::Trailing));
         let nan = f64::NAN.to_le_bytes();

@@ -19,10 +19,7 @@ impl Digest {
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digit = |nibble: u8| DIGITS[usize::from(nibble)] as char;
-        self.0
-            .iter()
-            .flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)])
-            .collect()
+        self.0.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 }
 
@@ -97,10 +94,7 @@ mod tests {
     #[test]
     fn domains_and_splittings_differ() {
         let of = |domain: &str, parts: &[&str]| {
-            parts
-                .iter()
-                .fold(Transcript::new(domain), |t, part| t.bytes(part.as_bytes()))
-                .finish()
+            parts.iter().fold(Transcript::new(domain), |t, part| t.bytes(part.as_bytes())).finish()
         };
         let one = of("a", &["bc", "d"]);
         assert_ne!(one, of("a", &["b", "cd"]));

@@ -32,11 +32,7 @@ pub struct Spent {
 impl Spent {
     /// Takes an event in.
     pub fn add(&mut self, event: &Event) {
-        let Mechanism::Gaussian {
-            noise_multiplier: z,
-            sigma_units,
-            coordinates,
-        } = event.mechanism;
+        let Mechanism::Gaussian { noise_multiplier: z, sigma_units, coordinates } = event.mechanism;
         // Each float operation is off by at most half an ulp; two steps up cover both.
         let units = (UNIT / (z * z)).next_up().next_up().ceil();
         self.mu_square_units = self.mu_square_units.saturating_add(units as u64);

@@ -29,11 +29,7 @@ pub(crate) const SPEC: FilterSpec = FilterSpec {
     ],
     refusals: &[Code::NotFinite, Code::WrongStage, Code::InvalidPolicy],
     example: r#"{ filter = "clip", l2 = 1.0 }"#,
-    ..FilterSpec::new(
-        "clip",
-        "Scales the update down to a largest norm and proves it.",
-        build,
-    )
+    ..FilterSpec::new("clip", "Scales the update down to a largest norm and proves it.", build)
 };
 
 struct Clip {
@@ -105,18 +101,19 @@ pub(crate) mod tests {
     use privet_core::tensor::{Shape, Tensor, Tensors};
     use privet_core::{DataKind, Registry};
 
-    pub(crate) fn filter(name: &str, key: &str, value: f64, adjacency: Adjacency) -> Box<dyn Filter> {
+    pub(crate) fn filter(
+        name: &str,
+        key: &str,
+        value: f64,
+        adjacency: Adjacency,
+    ) -> Box<dyn Filter> {
         let registry = Registry::with_builtins(|builtins| {
             crate::specs().into_iter().for_each(|spec| builtins.filter(spec));
         });
         let mut params = Params::default();
         let raw = privet_core::params::RawValue::Float(value);
         params.set(registry.spec(name).unwrap().params, key, raw).unwrap();
-        let context = BuildContext {
-            model: &Default::default(),
-            adjacency,
-            prover: None,
-        };
+        let context = BuildContext { model: &Default::default(), adjacency, prover: None };
         registry.build(name, &params, &context).unwrap()
     }
 
@@ -125,17 +122,14 @@ pub(crate) mod tests {
         content: Content,
         charge: &mut dyn Charge,
     ) -> Result<Content, Reason> {
-        let mut context = FilterContext {
-            round: 1,
-            charge,
-            cancel: &Cancel::default(),
-        };
+        let mut context = FilterContext { round: 1, charge, cancel: &Cancel::default() };
         let message = Message::new("train", DataKind::WeightDiff, content);
         filter.apply(message, &mut context).map(|m| m.content)
     }
 
     fn plain(values: Vec<f32>) -> Content {
-        let scalar = Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![values[0]])).unwrap();
+        let scalar =
+            Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![values[0]])).unwrap();
         let tensors = [("v".to_owned(), Tensor::vector(values)), ("s".to_owned(), scalar)];
         Content::Plain(Tensors::from_iter(tensors))
     }
@@ -146,7 +140,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_norm_over_all_tensors_is_bounded_scalars_included() {
-        let Content::Lattice(clipped) = apply(&*clip(1.0), plain(vec![30.0, 40.0]), &mut NoCharge).unwrap()
+        let Content::Lattice(clipped) =
+            apply(&*clip(1.0), plain(vec![30.0, 40.0]), &mut NoCharge).unwrap()
         else {
             panic!("a lattice was expected")
         };
@@ -154,7 +149,8 @@ pub(crate) mod tests {
         assert_eq!((bound.unit, bound.lattice_units), (Unit::Site, 1 << 20));
         assert!((clipped.l2() - 1.0).abs() < 1e-5);
         assert!(clipped.tensors()["s"].values()[0] > 0);
-        let Content::Lattice(short) = apply(&*clip(1.0), plain(vec![0.25, 0.0]), &mut NoCharge).unwrap()
+        let Content::Lattice(short) =
+            apply(&*clip(1.0), plain(vec![0.25, 0.0]), &mut NoCharge).unwrap()
         else {
             panic!("a lattice was expected")
         };

@@ -90,9 +90,7 @@ impl Filter for Gaussian {
         // x + n₁ + n₂ is post-processing of x + n₁ and of x + n₂: of several noises on one
         // message the strongest pays for all.
         let stronger = flow.events.iter().any(|earlier| {
-            let Mechanism::Gaussian {
-                noise_multiplier, ..
-            } = earlier.mechanism;
+            let Mechanism::Gaussian { noise_multiplier, .. } = earlier.mechanism;
             noise_multiplier >= self.multiplier
         });
         if !stronger {
@@ -101,9 +99,14 @@ impl Filter for Gaussian {
         Ok(flow)
     }
 
-    fn apply(&self, mut message: Message, context: &mut FilterContext<'_>) -> Result<Message, Reason> {
+    fn apply(
+        &self,
+        mut message: Message,
+        context: &mut FilterContext<'_>,
+    ) -> Result<Message, Reason> {
         let Content::Lattice(lattice) = message.content else {
-            let detail = format!("lattice integers were expected, not {}", message.content.as_str());
+            let detail =
+                format!("lattice integers were expected, not {}", message.content.as_str());
             return Err(Reason::new(Code::WrongContent, detail));
         };
         let Some(sensitivity) = lattice.sensitivity() else {
@@ -132,10 +135,7 @@ impl Filter for Gaussian {
             Adjacency::AddRemove => "the sensitivity",
             Adjacency::Replace => "twice the sensitivity (replace)",
         };
-        format!(
-            "adds exact integer Gaussian noise of σ = {} × {what}",
-            self.multiplier
-        )
+        format!("adds exact integer Gaussian noise of σ = {} × {what}", self.multiplier)
     }
 }
 
@@ -167,12 +167,12 @@ pub fn sample(sigma: f64, draws: usize) -> Result<Vec<i64>, Reason> {
 mod tests {
     use super::*;
     use crate::clip::tests::{apply, filter};
+    use privet_core::DataKind;
     use privet_core::filter::{Charge, NoCharge};
     use privet_core::flow::Promise;
     use privet_core::message::Protection;
     use privet_core::sensitivity::Unit;
     use privet_core::tensor::{Shape, Tensor, Tensors, Values};
-    use privet_core::DataKind;
 
     #[derive(Default)]
     struct Counter(u32);
@@ -197,9 +197,7 @@ mod tests {
     }
 
     fn values(content: Content) -> Vec<i64> {
-        let Content::Lattice(lattice) = content else {
-            panic!("a lattice was expected")
-        };
+        let Content::Lattice(lattice) = content else { panic!("a lattice was expected") };
         lattice.tensors()["w"].values().to_vec()
     }
 
@@ -208,7 +206,8 @@ mod tests {
     fn the_noise_has_the_scale_that_is_charged() {
         for (adjacency, factor) in [(Adjacency::AddRemove, 1.0), (Adjacency::Replace, 2.0)] {
             let n = 4000;
-            let noisy = apply(&*gaussian(0.5, adjacency), clipped(vec![n]), &mut Counter::default());
+            let noisy =
+                apply(&*gaussian(0.5, adjacency), clipped(vec![n]), &mut Counter::default());
             let noise = values(noisy.unwrap());
             let sigma = 0.5 * factor * f64::from(1 << 20);
             let mean = noise.iter().map(|&x| x as f64).sum::<f64>() / n as f64;
@@ -258,9 +257,7 @@ mod tests {
         let z = gaussian(4.0, Adjacency::AddRemove);
         let unpaid = apply(&*z, clipped(vec![2]), &mut NoCharge).unwrap_err();
         assert_eq!(unpaid.code, Code::BudgetExhausted);
-        let Content::Lattice(lattice) = clipped(vec![2]) else {
-            unreachable!()
-        };
+        let Content::Lattice(lattice) = clipped(vec![2]) else { unreachable!() };
         let changed = Content::Lattice(lattice.map::<()>(|_| Ok(())).unwrap());
         let mut charge = Counter::default();
         let unproved = apply(&*z, changed, &mut charge).unwrap_err();
@@ -282,7 +279,9 @@ mod tests {
         };
         let plan = |flow, z| gaussian(z, Adjacency::AddRemove).plan(flow).unwrap();
         let z = |flow: &Flow| {
-            let [Event { mechanism: Mechanism::Gaussian { noise_multiplier, .. }, .. }] = flow.events[..] else {
+            let [Event { mechanism: Mechanism::Gaussian { noise_multiplier, .. }, .. }] =
+                flow.events[..]
+            else {
                 panic!("one event was expected")
             };
             noise_multiplier

@@ -33,11 +33,7 @@ pub fn bound_for(unit: Unit, clip: f64) -> Option<Bound> {
     let step = Step::new(i16::try_from(exponent).ok()?)?;
     // A product with a power of two is exact, and c² stays far below 2^53.
     let lattice_units = (clip * 2f64.powi(exponent)).floor() as u64;
-    Some(Bound {
-        unit,
-        lattice_units,
-        step,
-    })
+    Some(Bound { unit, lattice_units, step })
 }
 
 /// Integers of norm at most `bound`, in the direction of `values`.
@@ -46,7 +42,11 @@ pub fn bound_for(unit: Unit, clip: f64) -> Option<Bound> {
 /// If this returns `true`, the integers appended to `out` satisfy Σ q² ≤ c², c =
 /// `bound.lattice_units`; checked in integers. If it returns `false`, nothing was appended: some
 /// value was not finite, or (not seen in practice) rounding defeated two attempts.
-pub fn quantise<'a>(values: impl Iterator<Item = &'a f32> + Clone, bound: &Bound, out: &mut Vec<i64>) -> bool {
+pub fn quantise<'a>(
+    values: impl Iterator<Item = &'a f32> + Clone,
+    bound: &Bound,
+    out: &mut Vec<i64>,
+) -> bool {
     let square: f64 = values.clone().map(|&x| f64::from(x) * f64::from(x)).sum();
     let norm = square.sqrt();
     if !norm.is_finite() {
@@ -93,11 +93,7 @@ impl RecordSum {
     /// An empty sum of vectors of `coordinates` numbers. The bound's unit must be `record`.
     pub fn new(bound: Bound, coordinates: usize) -> Self {
         debug_assert_eq!(bound.unit, Unit::Record);
-        Self {
-            bound,
-            sum: vec![0; coordinates],
-            record: Vec::with_capacity(coordinates),
-        }
+        Self { bound, sum: vec![0; coordinates], record: Vec::with_capacity(coordinates) }
     }
 
     /// Adds one record's vector; a vector of another length adds nothing.
@@ -132,10 +128,7 @@ pub(crate) fn split(flat: Vec<i64>, schema: &Schema) -> Option<BTreeMap<String, 
     for (name, slot) in &schema.0 {
         let (values, after) = rest.split_at(usize::try_from(slot.shape.elements()).ok()?);
         rest = after;
-        tensors.insert(
-            name.clone(),
-            LatticeTensor::new(slot.shape.clone(), values.to_vec())?,
-        );
+        tensors.insert(name.clone(), LatticeTensor::new(slot.shape.clone(), values.to_vec())?);
     }
     Some(tensors)
 }
@@ -152,7 +145,9 @@ mod tests {
 
     #[test]
     fn the_bound_never_exceeds_the_clip() {
-        for clip in [0.5, 1.0, 0.1, 0.3, 1e-9, 12345.678, f64::MIN_POSITIVE.powf(0.05), 2f64.powi(60) - 1.0] {
+        for clip in
+            [0.5, 1.0, 0.1, 0.3, 1e-9, 12345.678, f64::MIN_POSITIVE.powf(0.05), 2f64.powi(60) - 1.0]
+        {
             let bound = bound_for(Unit::Record, clip).unwrap();
             assert!(bound.value() <= clip, "{clip}");
             assert!(bound.value() >= clip * (1.0 - 2f64.powi(-20)), "{clip}");

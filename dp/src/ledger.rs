@@ -110,10 +110,7 @@ impl SiteLedger {
         let account = self.store.get(ACCOUNTS, dataset.as_bytes())?;
         let account = read(&account.ok_or_else(|| unknown(dataset))?)?;
         let entries = self.store.scan(ENTRIES, &prefix(dataset))?;
-        let entries = entries
-            .iter()
-            .map(|(_, entry)| read(entry))
-            .collect::<Result<_, _>>()?;
+        let entries = entries.iter().map(|(_, entry)| read(entry)).collect::<Result<_, _>>()?;
         Ok((account, entries))
     }
 }
@@ -244,9 +241,7 @@ impl Ledger for SiteLedger {
     }
 
     fn quote(&self, dataset: &str, events: &[Event], rounds: u32) -> Result<Quote, Reason> {
-        let (account, entries) = self
-            .account_and_entries(dataset)
-            .map_err(|failure| failure.0)?;
+        let (account, entries) = self.account_and_entries(dataset).map_err(|failure| failure.0)?;
         let delta = account.budget.delta;
         let spent = counted(&entries, COUNTING);
         let round = of(events);
@@ -276,9 +271,7 @@ impl Ledger for SiteLedger {
     }
 
     fn statement(&self, dataset: &str) -> Result<Statement, Reason> {
-        let (account, entries) = self
-            .account_and_entries(dataset)
-            .map_err(|failure| failure.0)?;
+        let (account, entries) = self.account_and_entries(dataset).map_err(|failure| failure.0)?;
         let delta = account.budget.delta;
         let spent = counted(&entries, &[EntryState::Committed]).epsilon(delta);
         let all = counted(&entries, COUNTING).epsilon(delta);
@@ -294,10 +287,7 @@ impl Ledger for SiteLedger {
 
     fn datasets(&self) -> Result<Vec<String>, Reason> {
         let accounts = self.store.scan(ACCOUNTS, b"").map_err(storage)?;
-        Ok(accounts
-            .into_iter()
-            .filter_map(|(name, _)| String::from_utf8(name).ok())
-            .collect())
+        Ok(accounts.into_iter().filter_map(|(name, _)| String::from_utf8(name).ok()).collect())
     }
 }
 

@@ -13,13 +13,7 @@ use privet_core::{Code, Content, FilterSpec, Reason};
 
 /// The specs of this crate's filters.
 pub fn specs() -> [FilterSpec; 5] {
-    [
-        select::ALLOW,
-        select::EXCLUDE,
-        schema::SPEC,
-        max_size::SPEC,
-        block::SPEC,
-    ]
+    [select::ALLOW, select::EXCLUDE, schema::SPEC, max_size::SPEC, block::SPEC]
 }
 
 fn not_tensors(content: &Content) -> Reason {

@@ -70,13 +70,7 @@ mod tests {
         // Two tensors of two 4-byte floats.
         assert!(MaxSize(16).plan(flow(&["a", "b"])).is_ok());
         assert!(apply(&MaxSize(16), message(&["a", "b"])).is_ok());
-        assert_eq!(
-            MaxSize(15).plan(flow(&["a", "b"])).unwrap_err().code,
-            Code::TooLarge
-        );
-        assert_eq!(
-            apply(&MaxSize(15), message(&["a", "b"])).unwrap_err().code,
-            Code::TooLarge
-        );
+        assert_eq!(MaxSize(15).plan(flow(&["a", "b"])).unwrap_err().code, Code::TooLarge);
+        assert_eq!(apply(&MaxSize(15), message(&["a", "b"])).unwrap_err().code, Code::TooLarge);
     }
 }

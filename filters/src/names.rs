@@ -23,19 +23,12 @@ impl Names {
             // A literal name may hold glob characters; it is matched as it stands too.
             let matches = |name: &String| name == pattern || matcher.is_match(name);
             if !model.0.keys().any(matches) {
-                return Err(invalid(format!(
-                    "`{pattern}` matches no tensor of the job's model"
-                )));
+                return Err(invalid(format!("`{pattern}` matches no tensor of the job's model")));
             }
             set.add(glob);
         }
-        let set = set
-            .build()
-            .map_err(|_| invalid("the tensor names do not compile".to_owned()))?;
-        Ok(Self {
-            patterns: patterns.to_vec(),
-            set,
-        })
+        let set = set.build().map_err(|_| invalid("the tensor names do not compile".to_owned()))?;
+        Ok(Self { patterns: patterns.to_vec(), set })
     }
 
     /// Whether a name is one of these.

@@ -91,17 +91,13 @@ pub(crate) mod tests {
     use privet_core::tensor::{Shape, Tensor, Tensors, Values};
 
     pub(crate) fn message(names: &[&str]) -> Message {
-        let tensors = names
-            .iter()
-            .map(|&name| (name.to_owned(), Tensor::vector(vec![1.0, 2.0])))
-            .collect();
+        let tensors =
+            names.iter().map(|&name| (name.to_owned(), Tensor::vector(vec![1.0, 2.0]))).collect();
         Message::new("train", DataKind::WeightDiff, Content::Plain(tensors))
     }
 
     pub(crate) fn flow(names: &[&str]) -> Flow {
-        let Content::Plain(tensors) = message(names).content else {
-            unreachable!()
-        };
+        let Content::Plain(tensors) = message(names).content else { unreachable!() };
         let promise = Promise {
             kind: DataKind::WeightDiff,
             schema: tensors.schema(),
@@ -114,19 +110,12 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn context(model: &Schema) -> BuildContext<'_> {
-        BuildContext {
-            model,
-            adjacency: Adjacency::AddRemove,
-            prover: None,
-        }
+        BuildContext { model, adjacency: Adjacency::AddRemove, prover: None }
     }
 
     pub(crate) fn apply(filter: &dyn Filter, message: Message) -> Result<Message, Reason> {
-        let mut context = FilterContext {
-            round: 1,
-            charge: &mut NoCharge,
-            cancel: &Cancel::default(),
-        };
+        let mut context =
+            FilterContext { round: 1, charge: &mut NoCharge, cancel: &Cancel::default() };
         filter.apply(message, &mut context)
     }
 

@@ -74,15 +74,10 @@ impl Select {
 
 impl Filter for Select {
     fn plan(&self, mut flow: Flow) -> Result<Flow, Reason> {
-        let (kept, withheld) = flow
-            .schema
-            .0
-            .into_iter()
-            .partition(|(name, _)| self.passes(name));
+        let (kept, withheld) = flow.schema.0.into_iter().partition(|(name, _)| self.passes(name));
         flow.schema.0 = kept;
         let withheld: std::collections::BTreeMap<_, _> = withheld;
-        flow.withheld
-            .extend(withheld.into_keys().map(|name| (name, self.name)));
+        flow.withheld.extend(withheld.into_keys().map(|name| (name, self.name)));
         if flow.schema.0.is_empty() {
             let detail = format!("`{}` leaves no tensor of the job's model", self.name);
             return Err(Reason::new(Code::MissingTensor, detail));
@@ -111,7 +106,10 @@ mod tests {
     use crate::schema::tests::{apply, context, flow, message};
     use proptest::prelude::*;
 
-    fn select(build: privet_core::registry::Build, names: &[&str]) -> Result<Box<dyn Filter>, Reason> {
+    fn select(
+        build: privet_core::registry::Build,
+        names: &[&str],
+    ) -> Result<Box<dyn Filter>, Reason> {
         let mut params = Params::default();
         let raw = privet_core::params::RawValue::Texts(names.iter().map(|&n| n.into()).collect());
         params.set(PARAMS, "names", raw).unwrap();

@@ -51,15 +51,8 @@ impl AuditFile {
         }
         file.set_len(checked.intact_bytes).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let state = State {
-            file,
-            seq: checked.entries,
-            head: checked.head,
-        };
-        Ok(Self {
-            state: Mutex::new(state),
-            clock,
-        })
+        let state = State { file, seq: checked.entries, head: checked.head };
+        Ok(Self { state: Mutex::new(state), clock })
     }
 }
 
@@ -179,7 +172,8 @@ fn follows(line: &[u8], seq: u64, prev: &str) -> Option<String> {
     let mut value: Value = serde_json::from_slice(line).ok()?;
     let object = value.as_object_mut()?;
     let hash = object.remove("hash")?.as_str()?.to_owned();
-    let fits = object.get("seq")?.as_u64() == Some(seq) && object.get("prev")?.as_str() == Some(prev);
+    let fits =
+        object.get("seq")?.as_u64() == Some(seq) && object.get("prev")?.as_str() == Some(prev);
     let right = Digest::of(canonical(&value).as_bytes()).hex() == hash;
     (fits && right).then_some(hash)
 }

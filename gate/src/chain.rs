@@ -55,9 +55,8 @@ impl CompileError {
         match self {
             CompileError::Refused(refusal) => (**refusal).clone(),
             CompileError::Invalid(findings) => {
-                let detail = findings
-                    .first()
-                    .map_or_else(String::new, |finding| finding.message.clone());
+                let detail =
+                    findings.first().map_or_else(String::new, |finding| finding.message.clone());
                 let reason = Reason::new(Code::InvalidPolicy, detail);
                 Refusal::new(site, Stage::Compile, reason)
             }
@@ -133,14 +132,8 @@ impl Chain {
         let by_rule = |reason| refused(refuse(reason).by_rule(&rule.id));
         admissible(rule, dataset, job, promise).map_err(by_rule)?;
 
-        let compiler = Compiler {
-            policy,
-            job,
-            registry,
-            rule,
-            adjacency: dataset.adjacency,
-            promise,
-        };
+        let compiler =
+            Compiler { policy, job, registry, rule, adjacency: dataset.adjacency, promise };
         let (out, flow) = compiler.direction(Direction::Out, promise.flow())?;
         let (input, _) = compiler.direction(Direction::In, task_flow(promise))?;
 
@@ -167,10 +160,7 @@ impl Chain {
             out,
             input,
             flow,
-            dangers: unfiltered
-                .then(|| DANGER_UNFILTERED.to_owned())
-                .into_iter()
-                .collect(),
+            dangers: unfiltered.then(|| DANGER_UNFILTERED.to_owned()).into_iter().collect(),
             rounds: job.fedavg.rounds,
         })
     }
@@ -193,9 +183,7 @@ impl Chain {
     /// σ over sensitivity of the noise that every round gets.
     pub fn noise_multiplier(&self) -> Option<f64> {
         self.flow.events.first().map(|event| {
-            let Mechanism::Gaussian {
-                noise_multiplier, ..
-            } = event.mechanism;
+            let Mechanism::Gaussian { noise_multiplier, .. } = event.mechanism;
             noise_multiplier
         })
     }
@@ -228,7 +216,8 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
             return refuse(Code::LocalSteps, detail);
         }
         if let Some(metric) = rule.metrics.first() {
-            let detail = format!("`{metric}` is computed on private records and would leave unpaid");
+            let detail =
+                format!("`{metric}` is computed on private records and would leave unpaid");
             return refuse(Code::MetricRefused, detail);
         }
     }
@@ -237,12 +226,7 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
 
 /// What arrives at a site: the model.
 fn task_flow(promise: &Promise) -> Flow {
-    Flow {
-        kind: DataKind::Weights,
-        protection: Protection::Plain,
-        bound: None,
-        ..promise.flow()
-    }
+    Flow { kind: DataKind::Weights, protection: Protection::Plain, bound: None, ..promise.flow() }
 }
 
 struct Compiler<'a> {
@@ -258,10 +242,7 @@ impl Compiler<'_> {
     /// Builds and plans the filters of one direction. The site's own are nearest the wire: last
     /// on the way out, first on the way in.
     fn direction(&self, at: Direction, flow: Flow) -> Result<(Vec<Link>, Flow), CompileError> {
-        let job = self
-            .job
-            .filters_at(Side::Site, at)
-            .map(|filter| (Owner::Job, filter));
+        let job = self.job.filters_at(Side::Site, at).map(|filter| (Owner::Job, filter));
         let site: &[FilterUse] = match (at, &self.rule.out) {
             (Direction::In, _) => &self.rule.input,
             (Direction::Out, Out::Filters(filters)) => filters,
@@ -307,14 +288,7 @@ fn build(
     let filter = registry.build(&used.name, &used.params, context)?;
     let flow = filter.plan(flow)?;
     let name = used.name.clone();
-    Ok((
-        Link {
-            name,
-            owner,
-            filter,
-        },
-        flow,
-    ))
+    Ok((Link { name, owner, filter }, flow))
 }
 
 /// A reason that a file is to blame for becomes a finding in it, any other a refusal.
@@ -331,10 +305,7 @@ fn blame(
         return CompileError::Invalid(vec![finding.help(reason.code.help())]);
     }
     let refusal = Refusal::new(site, Stage::Compile, reason).by_filter(&used.name);
-    CompileError::Refused(Box::new(Refusal {
-        rule: rule.map(str::to_owned),
-        ..refusal
-    }))
+    CompileError::Refused(Box::new(Refusal { rule: rule.map(str::to_owned), ..refusal }))
 }
 
 /// The job's filters on the server, in one direction.
@@ -345,11 +316,8 @@ pub(crate) fn server_links(
     registry: &Registry,
     promise: &Promise,
 ) -> Result<Vec<Link>, CompileError> {
-    let context = BuildContext {
-        model: &promise.schema,
-        adjacency: Adjacency::AddRemove,
-        prover: None,
-    };
+    let context =
+        BuildContext { model: &promise.schema, adjacency: Adjacency::AddRemove, prover: None };
     let mut links = Vec::new();
     let mut flow = flow;
     for used in job.filters_at(Side::Server, at) {

@@ -101,11 +101,7 @@ pub(crate) fn encode(message: Message, round: u32, receipt: Option<Receipt>) -> 
     };
     let head = Head::new(header, body.iter().map(|piece| &piece[..]));
     let bytes = head.encode().into();
-    Some(Encoded {
-        header: head.header,
-        head: bytes,
-        body,
-    })
+    Some(Encoded { header: head.header, head: bytes, body })
 }
 
 impl Head {
@@ -117,11 +113,7 @@ impl Head {
             digest.update(piece);
             body_len += piece.len() as u64;
         }
-        Self {
-            header,
-            body_len,
-            digest: digest.finish().0,
-        }
+        Self { header, body_len, digest: digest.finish().0 }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -210,16 +202,7 @@ impl Head {
             return Err(DecodeError::Invalid("body length"));
         }
         Ok(Self {
-            header: UploadHeader {
-                task,
-                round,
-                kind,
-                schema,
-                step,
-                weight,
-                metrics,
-                receipt,
-            },
+            header: UploadHeader { task, round, kind, schema, step, weight, metrics, receipt },
             body_len,
             digest,
         })
@@ -227,11 +210,7 @@ impl Head {
 
     /// Checks the body that belongs to this head, piece by piece.
     pub fn body(&self) -> BodyCheck {
-        BodyCheck {
-            left: self.body_len,
-            wanted: self.digest,
-            digest: Stream::default(),
-        }
+        BodyCheck { left: self.body_len, wanted: self.digest, digest: Stream::default() }
     }
 
     /// Checks a body against its digest and makes a message of both.
@@ -334,9 +313,7 @@ fn decode_slot(reader: &mut Reader<'_>) -> Result<(String, Slot), DecodeError> {
     if rank > 8 {
         return Err(DecodeError::TooLong("rank"));
     }
-    let dims = (0..rank)
-        .map(|_| reader.u64("dimension"))
-        .collect::<Result<Vec<_>, _>>()?;
+    let dims = (0..rank).map(|_| reader.u64("dimension")).collect::<Result<Vec<_>, _>>()?;
     let shape = Shape::new(dims).ok_or(DecodeError::Invalid("shape"))?;
     Ok((name, Slot { shape, dtype }))
 }
@@ -361,7 +338,11 @@ mod tests {
             ("v".to_owned(), Tensor::vector(values)),
             ("s".to_owned(), Tensor::new(shape, Values::F64(vec![scalar])).unwrap()),
         ];
-        let mut message = Message::new("train", DataKind::WeightDiff, Content::Plain(Tensors::from_iter(tensors)));
+        let mut message = Message::new(
+            "train",
+            DataKind::WeightDiff,
+            Content::Plain(Tensors::from_iter(tensors)),
+        );
         message.weight = 3.5;
         message.metrics.insert("loss".into(), 0.25);
         message

@@ -265,18 +265,21 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
     let count = numbers(chain.flow.schema.elements());
     let mut text = format!("{}, {count}. ", times(rounds));
     let what = match chain.promise.kind {
-        DataKind::Gradient => format!(
-            "Together they are a sum over the {} declared records",
-            chain.dataset.records
-        ),
+        DataKind::Gradient => {
+            format!("Together they are a sum over the {} declared records", chain.dataset.records)
+        }
         _ => "Together they are what the site's training changed in the model".to_owned(),
     };
     text.push_str(&what);
     match (chain.flow.bound, chain.noise_multiplier()) {
         (Some(bound), Some(z)) => {
             let moved = match (bound.unit, chain.dataset.adjacency) {
-                (Unit::Record, Adjacency::AddRemove) => "in which no single record can move the result",
-                (Unit::Record, Adjacency::Replace) => "in which taking a single record in or out cannot move the result",
+                (Unit::Record, Adjacency::AddRemove) => {
+                    "in which no single record can move the result"
+                }
+                (Unit::Record, Adjacency::Replace) => {
+                    "in which taking a single record in or out cannot move the result"
+                }
                 (Unit::Site, _) => "scaled so that the whole site cannot move the result",
             };
             let noise = z * chain.dataset.adjacency.factor() as f64;
@@ -367,25 +370,24 @@ fn budget(privacy: &Privacy, paid: bool) -> String {
 
 fn check(chain: &Chain) -> Option<String> {
     let bound = chain.flow.bound?;
-    Some(match bound.unit {
-        Unit::Record => {
-            "unit = record is enforced by Privet's own trainer, which clips every record in \
+    Some(
+        match bound.unit {
+            Unit::Record => {
+                "unit = record is enforced by Privet's own trainer, which clips every record in \
              integers; it is not claimed by a script."
+            }
+            Unit::Site => {
+                "unit = site is enforced by the `clip` filter, whatever the training program does."
+            }
         }
-        Unit::Site => {
-            "unit = site is enforced by the `clip` filter, whatever the training program does."
-        }
-    }
-    .to_owned())
+        .to_owned(),
+    )
 }
 
 fn warnings(policy: &Policy, chain: &Chain, privacy: &Privacy) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |code: &str, text: String| {
-        warnings.push(Warning {
-            code: code.to_owned(),
-            text,
-        });
+        warnings.push(Warning { code: code.to_owned(), text });
     };
     if !chain.dangers.is_empty() {
         warn(
@@ -403,10 +405,7 @@ fn warnings(policy: &Policy, chain: &Chain, privacy: &Privacy) -> Vec<Warning> {
         );
     }
     if privacy.refused_from_round.is_some_and(|round| round <= privacy.rounds) {
-        warn(
-            "budget-exhausted",
-            "The budget ends before the planned rounds do.".to_owned(),
-        );
+        warn("budget-exhausted", "The budget ends before the planned rounds do.".to_owned());
     }
     for finding in &policy.warnings {
         warn(&finding.code, sentence(&finding.message) + ".");
@@ -457,9 +456,7 @@ impl Explanation {
             return refusal.code.exit_code();
         }
         let runs_out = |privacy: &Privacy| {
-            privacy
-                .refused_from_round
-                .is_some_and(|round| round <= privacy.rounds)
+            privacy.refused_from_round.is_some_and(|round| round <= privacy.rounds)
         };
         if self.privacy.iter().any(runs_out) { 4 } else { 0 }
     }

@@ -72,11 +72,7 @@ pub(crate) fn read(
         let finding = source.error("missing-key", format!("`{text}`: {error}"), span.clone());
         findings.push(finding.help(example(spec)));
     }
-    (findings.len() == before).then(|| FilterUse {
-        name: text.clone(),
-        params,
-        span,
-    })
+    (findings.len() == before).then(|| FilterUse { name: text.clone(), params, span })
 }
 
 fn example(spec: &FilterSpec) -> String {

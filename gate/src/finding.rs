@@ -27,10 +27,7 @@ pub struct Source {
 impl Source {
     /// A file of this name and content.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
-        Self {
-            name: name.into(),
-            text: text.into(),
-        }
+        Self { name: name.into(), text: text.into() }
     }
 
     /// Line and column of a byte, both from 1; columns count characters.
@@ -99,14 +96,7 @@ impl Finding {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            code,
-            message,
-            file,
-            line,
-            column,
-            ..
-        } = self;
+        let Self { code, message, file, line, column, .. } = self;
         write!(f, "error[{code}]: {message} ({file}:{line}:{column})")
     }
 }
@@ -153,8 +143,9 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(source: &Source) -> Result<T
             "invalid"
         };
         let help = match (code, quoted.next()) {
-            ("unknown-key" | "unknown-value", Some(name)) => closest(name, quoted)
-                .map(|candidate| format!("did you mean `{candidate}`?")),
+            ("unknown-key" | "unknown-value", Some(name)) => {
+                closest(name, quoted).map(|candidate| format!("did you mean `{candidate}`?"))
+            }
             _ => None,
         };
         let finding = source.error(code, message.clone(), span);

@@ -3,19 +3,19 @@
 //! The same file is read by the server that runs the job and, as bytes from a peer, by every site
 //! that is asked to take part; a site trusts nothing in it.
 
+mod read;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use privet_core::Registry;
 use privet_core::receipt::Demand;
 use serde::{Deserialize, Serialize};
-use toml::{Spanned, Value};
 
-use crate::filter_use::{self, FilterTable, FilterUse};
-use crate::finding::{Finding, Source, did_you_mean, parse};
-use crate::policy::{Protect, TASKS, is_name};
+use crate::filter_use::FilterUse;
+use crate::finding::{Finding, Source};
+use crate::policy::Protect;
 
 /// Most rounds that a job may ask for.
 pub const MAX_ROUNDS: u32 = 1_000_000;
@@ -235,132 +235,6 @@ pub struct SimulatedSite {
     pub policy: PathBuf,
 }
 
-mod file {
-    //! The file as it is written.
-    use super::*;
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct File {
-        pub schema: Spanned<u32>,
-        pub job: Job,
-        pub fedavg: Option<Spanned<Fedavg>>,
-        pub model: Option<Spanned<Model>>,
-        pub train: Option<Spanned<Train>>,
-        #[serde(default)]
-        pub filter: Vec<FilterTable>,
-        pub protect: Option<Protect>,
-        #[serde(default)]
-        pub demand: Demand,
-        pub evaluation: Option<Evaluation>,
-        #[allow(dead_code)] // checked for its form; its first user is set intersection
-        pub psi: Option<Psi>,
-        pub simulate: Option<Spanned<Simulate>>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Job {
-        pub name: Spanned<String>,
-        pub workflow: Spanned<WorkflowKind>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Fedavg {
-        pub rounds: u32,
-        pub min_sites: u32,
-        #[serde(default = "full")]
-        pub sample: f64,
-        pub round_timeout: Option<Spanned<String>>,
-        #[serde(default = "full")]
-        pub server_learning_rate: f64,
-        #[serde(default)]
-        pub server_momentum: f64,
-        #[serde(default)]
-        pub average: Average,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Model {
-        pub kind: ModelKind,
-        pub label: String,
-        pub classes: Option<u32>,
-        #[serde(default = "thirty_two")]
-        pub hidden: u32,
-        pub features: Option<PathBuf>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Train {
-        #[serde(default)]
-        pub executor: ExecutorKind,
-        pub dataset: String,
-        pub record_clip: Option<f64>,
-        #[serde(default = "once")]
-        pub local_steps: u32,
-        pub batch: Option<u32>,
-        #[serde(default = "tenth")]
-        pub learning_rate: f64,
-    }
-
-    #[derive(Deserialize, Default)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Demand {
-        #[serde(default)]
-        pub sealed: bool,
-        pub noise_multiplier_min: Option<f64>,
-        pub epsilon_max: Option<f64>,
-        pub attested: Option<Value>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Evaluation {
-        pub data: PathBuf,
-        pub label: String,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    #[allow(dead_code)] // checked for its form; its first user is set intersection
-    pub(super) struct Psi {
-        pub column: Vec<String>,
-        #[serde(default)]
-        pub normalise: Vec<String>,
-        pub reveal: Option<String>,
-        pub protocol: Option<String>,
-        #[serde(default)]
-        pub malicious: bool,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Simulate {
-        pub sites: Vec<SimulatedSite>,
-        #[serde(default = "first")]
-        pub seed: u64,
-    }
-
-    fn full() -> f64 {
-        1.0
-    }
-    fn tenth() -> f64 {
-        0.1
-    }
-    fn once() -> u32 {
-        1
-    }
-    fn thirty_two() -> u32 {
-        32
-    }
-    fn first() -> u64 {
-        1
-    }
-}
-
 /// A job as a server offers it to sites: text, parsed anew by each of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -392,19 +266,12 @@ impl Job {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load(path: &Path, registry: &Registry) -> Result<Loaded, Vec<Finding>> {
-        let source = read_source(path)?;
+        let source = read::read_source(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let named = parse::<file::File>(&source).map_err(|finding| vec![finding])?;
-        let features = named
-            .model
-            .and_then(|model| model.into_inner().features)
-            .map(|path| read_source(&folder.join(path)))
-            .transpose()?;
+        let features = read::features_path(&source).map_err(|finding| vec![finding])?;
+        let features = features.map(|path| read::read_source(&folder.join(path))).transpose()?;
         let job = Self::parse(&source, features.as_ref(), folder, registry)?;
-        Ok(Loaded {
-            job,
-            features: features.map(|source| source.text.to_string()),
-        })
+        Ok(Loaded { job, features: features.map(|source| source.text.to_string()) })
     }
 
     /// Reads a job as a server offers it.
@@ -413,10 +280,8 @@ impl Job {
     /// Everything that is wrong with it.
     pub fn offered(offer: &Offer, registry: &Registry) -> Result<Self, Vec<Finding>> {
         let source = Source::new("the offered job", offer.job.as_str());
-        let features = offer
-            .features
-            .as_deref()
-            .map(|text| Source::new("the offered features", text));
+        let features =
+            offer.features.as_deref().map(|text| Source::new("the offered features", text));
         let mut job = Self::parse(&source, features.as_ref(), Path::new(""), registry)?;
         if let Some(rounds) = offer.rounds {
             job.fedavg.rounds = rounds;
@@ -434,17 +299,7 @@ impl Job {
         folder: &Path,
         registry: &Registry,
     ) -> Result<Self, Vec<Finding>> {
-        let file: file::File = parse(source).map_err(|finding| vec![finding])?;
-        let mut reader = Reader {
-            source,
-            registry,
-            findings: Vec::new(),
-        };
-        let job = reader.job(file, features, folder);
-        match job {
-            Some(job) if reader.findings.is_empty() => Ok(job),
-            _ => Err(reader.findings),
-        }
+        read::job(source, features, folder, registry)
     }
 
     /// The filters on one side, in one direction, in the order of the file.
@@ -458,292 +313,6 @@ impl Job {
     /// Seed of model initialisation.
     pub fn seed(&self) -> u64 {
         self.simulate.as_ref().map_or(1, |simulate| simulate.seed)
-    }
-}
-
-fn read_source(path: &Path) -> Result<Source, Vec<Finding>> {
-    let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Source::new(name, text)),
-        Err(error) => {
-            let message = format!("the file cannot be read: {error}");
-            Err(vec![Source::new(name, "").error("unreadable", message, 0..0)])
-        }
-    }
-}
-
-struct Reader<'a> {
-    source: &'a Source,
-    registry: &'a Registry,
-    findings: Vec<Finding>,
-}
-
-impl Reader<'_> {
-    fn error(&mut self, code: &str, message: &str, span: Range<usize>, help: &str) {
-        let finding = self.source.error(code, message, span);
-        self.findings.push(finding.help(help));
-    }
-
-    fn section<T>(&mut self, section: Option<Spanned<T>>, name: &str) -> Option<Spanned<T>> {
-        if section.is_none() {
-            let message = format!("this workflow needs a section [{name}]");
-            self.error("missing-key", &message, 0..0, "`privet init hospitals` writes an example");
-        }
-        section
-    }
-
-    fn job(&mut self, file: file::File, features: Option<&Source>, folder: &Path) -> Option<Job> {
-        if *file.schema.get_ref() != 1 {
-            let span = file.schema.span();
-            self.error("unknown-schema", "this schema is not known", span, "write `schema = 1`");
-        }
-        if !is_name(file.job.name.get_ref()) {
-            let message = "a job's name is made of letters, digits, `-`, `_` and `.`";
-            self.error("invalid", message, file.job.name.span(), "for example `hospitals`");
-        }
-        let workflow = *file.job.workflow.get_ref();
-        if workflow != WorkflowKind::Fedavg {
-            let message = format!("the workflow `{}` is not built in this version", workflow.as_str());
-            let help = "write `workflow = \"fedavg\"`";
-            self.error("not-built", &message, file.job.workflow.span(), help);
-            return None;
-        }
-        if file.demand.attested.is_some() {
-            let message = "attestation is not built in this version: `attested` cannot be demanded";
-            self.error("not-built", message, 0..0, "leave it out");
-        }
-        let filters = self.filters(&file.filter, workflow);
-        let fedavg = self.section(file.fedavg, "fedavg");
-        let model = self.section(file.model, "model");
-        let train = self.section(file.train, "train");
-        let features = match features {
-            Some(features) => self.features(features),
-            None => BTreeMap::new(),
-        };
-        let (fedavg, model, train) = (fedavg?, model?, train?);
-        let names_features = model.get_ref().features.is_some();
-        if !names_features || features.is_empty() {
-            let message = "the built-in models need the public range of every feature";
-            let help = "write `features = \"features.toml\"` with lines `column = [low, high]`";
-            self.error("missing-key", message, model.span(), help);
-        }
-        let simulate = file.simulate.map(|simulate| {
-            let span = simulate.span();
-            let simulate = simulate.into_inner();
-            let mut names: Vec<_> = simulate.sites.iter().map(|site| &site.name).collect();
-            names.sort();
-            names.dedup();
-            if names.len() < simulate.sites.len() || !names.iter().all(|name| is_name(name)) {
-                let message = "every simulated site needs a name of its own";
-                self.error("invalid", message, span, "for example `north`");
-            }
-            Simulate {
-                sites: simulate
-                    .sites
-                    .into_iter()
-                    .map(|site| SimulatedSite {
-                        policy: folder.join(site.policy),
-                        ..site
-                    })
-                    .collect(),
-                seed: simulate.seed,
-            }
-        });
-        Some(Job {
-            name: file.job.name.into_inner(),
-            workflow,
-            fedavg: self.fedavg(fedavg),
-            model: self.model(model),
-            train: self.train(train),
-            filters,
-            protect: file.protect,
-            demand: Demand {
-                sealed: file.demand.sealed,
-                noise_multiplier_min: file.demand.noise_multiplier_min,
-                epsilon_max: file.demand.epsilon_max,
-            },
-            evaluation: file.evaluation.map(|evaluation| Evaluation {
-                data: folder.join(evaluation.data),
-                label: evaluation.label,
-            }),
-            simulate,
-            features,
-            source: self.source.clone(),
-        })
-    }
-
-    fn fedavg(&mut self, fedavg: Spanned<file::Fedavg>) -> Fedavg {
-        let span = fedavg.span();
-        let file = fedavg.into_inner();
-        let mut hold = |fine: bool, message: &str, help: &str| {
-            if !fine {
-                self.error("invalid", message, span.clone(), help);
-            }
-        };
-        hold((1..=MAX_ROUNDS).contains(&file.rounds), "`rounds` must lie between 1 and a million", "for example 20");
-        hold(file.min_sites >= 1, "`min-sites` must be at least 1", "for example 3");
-        hold(file.sample > 0.0 && file.sample <= 1.0, "`sample` must lie above 0 and be at most 1", "1.0 asks every site");
-        hold(
-            file.server_learning_rate.is_finite() && file.server_learning_rate > 0.0,
-            "`server-learning-rate` must be finite and above 0",
-            "for example 1.0",
-        );
-        hold(
-            (0.0..1.0).contains(&file.server_momentum),
-            "`server-momentum` must be at least 0 and below 1",
-            "for example 0.9",
-        );
-        let round_timeout = match file.round_timeout {
-            None => Some(Duration::from_secs(120)),
-            Some(text) => parse_duration(text.get_ref()),
-        };
-        hold(round_timeout.is_some(), "`round-timeout` is no duration", "for example \"120s\" or \"10m\"");
-        Fedavg {
-            rounds: file.rounds,
-            min_sites: file.min_sites,
-            sample: file.sample,
-            round_timeout: round_timeout.unwrap_or_default(),
-            server_learning_rate: file.server_learning_rate,
-            server_momentum: file.server_momentum,
-            average: file.average,
-        }
-    }
-
-    fn model(&mut self, model: Spanned<file::Model>) -> Model {
-        let span = model.span();
-        let file = model.into_inner();
-        let classes = match (file.kind, file.classes) {
-            (ModelKind::LogisticRegression, None | Some(2)) => Some(2),
-            (ModelKind::LogisticRegression, Some(_)) => None,
-            (_, classes) => classes.filter(|classes| (2..=10_000).contains(classes)),
-        };
-        if classes.is_none() {
-            let help = "logistic regression has 2; softmax regression and mlp say how many";
-            self.error("invalid", "`classes` does not fit this kind of model", span.clone(), help);
-        }
-        if !(1..=100_000).contains(&file.hidden) {
-            self.error("invalid", "`hidden` must lie between 1 and 100000", span, "for example 32");
-        }
-        Model {
-            kind: file.kind,
-            label: file.label,
-            classes: classes.unwrap_or(2),
-            hidden: file.hidden,
-        }
-    }
-
-    fn train(&mut self, train: Spanned<file::Train>) -> Train {
-        let span = train.span();
-        let file = train.into_inner();
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        if !file.record_clip.is_none_or(positive) || !positive(file.learning_rate) {
-            let message = "`record-clip` and `learning-rate` must be finite and above 0";
-            self.error("invalid", message, span.clone(), "for example 0.5");
-        }
-        if file.local_steps == 0 || file.batch == Some(0) {
-            let message = "`local-steps` and `batch` must be at least 1";
-            self.error("invalid", message, span, "for example 1");
-        }
-        Train {
-            executor: file.executor,
-            dataset: file.dataset,
-            record_clip: file.record_clip,
-            local_steps: file.local_steps,
-            batch: file.batch,
-            learning_rate: file.learning_rate,
-        }
-    }
-
-    fn features(&mut self, source: &Source) -> BTreeMap<String, [f64; 2]> {
-        match parse::<BTreeMap<String, Spanned<[f64; 2]>>>(source) {
-            Err(finding) => {
-                self.findings.push(finding);
-                BTreeMap::new()
-            }
-            Ok(columns) => columns
-                .into_iter()
-                .map(|(column, range)| {
-                    let [low, high] = *range.get_ref();
-                    if !(low.is_finite() && high.is_finite() && low < high) {
-                        let message = format!("`{column}` needs a finite range, low before high");
-                        let finding = source.error("invalid", message, range.span());
-                        self.findings.push(finding.help("for example [0.0, 40.0]"));
-                    }
-                    (column, [low, high])
-                })
-                .collect(),
-        }
-    }
-
-    fn filters(&mut self, tables: &[FilterTable], workflow: WorkflowKind) -> Vec<JobFilter> {
-        const RESERVED: [&str; 3] = ["task", "at", "where"];
-        let mut filters = Vec::new();
-        for table in tables {
-            let value = |name: &str| {
-                let mut pairs = table.get_ref().iter();
-                pairs.find_map(|(key, value)| (key.get_ref() == name).then_some(value))
-            };
-            let at = match value("at").map(|at| (at.get_ref().as_str(), at.span())) {
-                Some((Some("out"), _)) => Some(Direction::Out),
-                Some((Some("in"), _)) => Some(Direction::In),
-                other => {
-                    let span = other.map_or(table.span(), |(_, span)| span);
-                    let message = "a job's filter says `at = \"out\"` or `at = \"in\"`";
-                    self.error("invalid", message, span, "results leave a site: \"out\"");
-                    None
-                }
-            };
-            let side = match value("where").map(|side| (side.get_ref().as_str(), side.span())) {
-                None | Some((Some("site"), _)) => Some(Side::Site),
-                Some((Some("server"), _)) => Some(Side::Server),
-                Some((_, span)) => {
-                    let message = "`where` is \"site\" or \"server\"";
-                    self.error("invalid", message, span, "leave it out for \"site\"");
-                    None
-                }
-            };
-            self.tasks(value("task"), table.span(), workflow);
-            let filter = filter_use::read(
-                table,
-                &RESERVED,
-                self.source,
-                self.registry,
-                &mut self.findings,
-            );
-            if let (Some(at), Some(side), Some(filter)) = (at, side, filter) {
-                filters.push(JobFilter { at, side, filter });
-            }
-        }
-        filters
-    }
-
-    /// Every filter names tasks, and each must be one that the workflow asks.
-    fn tasks(&mut self, value: Option<&Spanned<Value>>, whole: Range<usize>, workflow: WorkflowKind) {
-        let Some(value) = value else {
-            let message = "a job's filter needs `task`";
-            self.error("missing-key", message, whole, "for example task = [\"train\"]");
-            return;
-        };
-        let names = value.get_ref().as_array().map(|list| {
-            list.iter()
-                .map(|name| name.as_str().unwrap_or_default())
-                .collect::<Vec<_>>()
-        });
-        let names = names.unwrap_or_default();
-        if names.is_empty() {
-            let message = "`task` is a list of task names, not empty";
-            self.error("invalid", message, value.span(), "for example [\"train\"]");
-        }
-        for name in names {
-            if name != "*" && name != workflow.task() {
-                let message = match TASKS.contains(&name) {
-                    true => format!("no task of this job is called `{name}`: the filter would never run"),
-                    false => format!("there is no task `{name}`: the filter would never run"),
-                };
-                let help = did_you_mean(name, [workflow.task()], "this workflow asks: train");
-                self.error("unknown-task", &message, value.span(), &help);
-            }
-        }
     }
 }
 

@@ -4,14 +4,28 @@
 //! [`Released::handover`] has made the budget's commitment, the outbox entry and the audit line
 //! durable. What it gives, a [`Parcel`], is the only thing that `fed/wire` can send.
 //!
-//! ```compile_fail
-//! use privet_gate::{Parcel, Released, Status};
-//! let forged = Released::Status(Status::Ready); // no such public variant
 //! ```
-//!
-//! ```compile_fail
+//! // What a gate let out can be handed over and read …
+//! fn read(released: privet_gate::Released) -> Option<bytes::Bytes> {
+//!     Some(released.handover().ok()?.head().clone())
+//! }
+//! ```
+//! ```compile_fail,E0451
+//! // … a parcel cannot be made of bytes …
 //! fn forge(head: bytes::Bytes) -> privet_gate::Parcel {
-//!     privet_gate::Parcel { head, body: vec![], status: None } // private fields
+//!     privet_gate::Parcel { head, body: vec![], status: None }
+//! }
+//! ```
+//! ```compile_fail,E0624
+//! // … nor a release of a message's bytes …
+//! fn forge(head: bytes::Bytes) -> privet_gate::Released {
+//!     privet_gate::Released::update(head, vec![])
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! // … and it cannot be read before it is handed over.
+//! fn early(released: privet_gate::Released) -> bytes::Bytes {
+//!     released.head().clone()
 //! }
 //! ```
 
@@ -81,15 +95,8 @@ impl Released {
 
     /// An update that no budget pays for.
     pub(crate) fn update(head: Bytes, body: Vec<Bytes>) -> Self {
-        let parcel = Parcel {
-            head,
-            body,
-            status: None,
-        };
-        Self(Kind::Update(Box::new(Update {
-            parcel,
-            pending: Pending::default(),
-        })))
+        let parcel = Parcel { head, body, status: None };
+        Self(Kind::Update(Box::new(Update { parcel, pending: Pending::default() })))
     }
 
     /// The same, to be audited.
@@ -119,11 +126,7 @@ impl Released {
         let update = match self.0 {
             Kind::Update(update) => *update,
             Kind::Status(status) => {
-                return Ok(Parcel {
-                    head: Bytes::new(),
-                    body: Vec::new(),
-                    status: Some(status),
-                });
+                return Ok(Parcel { head: Bytes::new(), body: Vec::new(), status: Some(status) });
             }
         };
         let Update { parcel, pending } = update;
@@ -143,11 +146,7 @@ impl Released {
 impl Parcel {
     /// Bytes that were handed over before and are sent again.
     pub(crate) fn kept(head: Bytes, body: Bytes) -> Self {
-        Self {
-            head,
-            body: vec![body],
-            status: None,
-        }
+        Self { head, body: vec![body], status: None }
     }
 
     /// The state, when this is one.
@@ -187,11 +186,7 @@ pub(crate) struct Reservation {
 
 impl Reservation {
     pub(crate) fn new(ledger: Arc<dyn Ledger>, id: ReservationId) -> Self {
-        Self {
-            ledger,
-            id: Some(id),
-            drawn: false,
-        }
+        Self { ledger, id: Some(id), drawn: false }
     }
 
     /// Whether noise was drawn.
@@ -244,17 +239,12 @@ impl Arrived {
     /// # Errors
     /// `malformed`, when they are no message.
     pub fn new(head: &[u8], body: &[u8]) -> Result<Self, Reason> {
-        let malformed = |error: privet_crypto::DecodeError| {
-            Reason::new(Code::Malformed, error.to_string())
-        };
+        let malformed =
+            |error: privet_crypto::DecodeError| Reason::new(Code::Malformed, error.to_string());
         let identity = TaskId(Digest::of(head));
         let head = Head::decode(head).map_err(malformed)?;
         let header = head.header.clone();
-        Ok(Self {
-            header,
-            message: head.message(body)?,
-            identity,
-        })
+        Ok(Self { header, message: head.message(body)?, identity })
     }
 
     /// What it holds.

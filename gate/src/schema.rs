@@ -103,7 +103,9 @@ fn filter(spec: &FilterSpec) -> Value {
     for param in spec.params {
         let mut value = match param.kind {
             ParamKind::Positive => json!({ "type": "number", "exclusiveMinimum": 0 }),
-            ParamKind::Names => json!({ "type": "array", "minItems": 1, "items": { "type": "string" } }),
+            ParamKind::Names => {
+                json!({ "type": "array", "minItems": 1, "items": { "type": "string" } })
+            }
             ParamKind::Size => json!({ "type": ["integer", "string"] }),
             ParamKind::Text => json!({ "type": "string" }),
         };
@@ -149,15 +151,24 @@ mod tests {
         let dataset = "/properties/dataset/additionalProperties/properties";
         assert_eq!(keys("/properties"), with("schema = 1", "schema = 1\nzzz = 1"));
         assert_eq!(keys("/properties/site/properties"), with("[site]", "[site]\nzzz = 1"));
-        assert_eq!(keys("/properties/peers/properties"), with("[site]", "[peers]\nzzz = 1\n[site]"));
+        assert_eq!(
+            keys("/properties/peers/properties"),
+            with("[site]", "[peers]\nzzz = 1\n[site]")
+        );
         assert_eq!(keys(dataset), with("[dataset.ct]", "[dataset.ct]\nzzz = 1"));
-        assert_eq!(keys(&format!("{dataset}/budget/properties")), with("budget = {", "budget = { zzz = 1,"));
+        assert_eq!(
+            keys(&format!("{dataset}/budget/properties")),
+            with("budget = {", "budget = { zzz = 1,")
+        );
         assert_eq!(keys(rule), with("[[rule]]", "[[rule]]\nzzz = 1"));
         assert_eq!(keys(&format!("{rule}/when/properties")), with("when = {", "when = { zzz = 1,"));
         for section in ["require", "metrics", "protect"] {
             let added = format!("[[rule]]\n{section} = {{ zzz = 1 }}");
             assert_eq!(keys(&format!("{rule}/{section}/properties")), with("[[rule]]", &added));
         }
-        assert_eq!(keys("/properties/psi/items/properties"), with("[[rule]]", "[[psi]]\nzzz = 1\n[[rule]]"));
+        assert_eq!(
+            keys("/properties/psi/items/properties"),
+            with("[[rule]]", "[[psi]]\nzzz = 1\n[[rule]]")
+        );
     }
 }

@@ -30,17 +30,18 @@ impl ServerGate {
     ///
     /// # Errors
     /// When one of them could not work.
-    pub fn compile(job: &Job, promise: &Promise, registry: &Registry) -> Result<Self, CompileError> {
+    pub fn compile(
+        job: &Job,
+        promise: &Promise,
+        registry: &Registry,
+    ) -> Result<Self, CompileError> {
         let task = Flow {
             kind: DataKind::Weights,
             protection: Protection::Plain,
             bound: None,
             ..promise.flow()
         };
-        let double = |slot: &Slot| Slot {
-            dtype: Dtype::F64,
-            ..slot.clone()
-        };
+        let double = |slot: &Slot| Slot { dtype: Dtype::F64, ..slot.clone() };
         let schema = promise.schema.0.iter();
         let sum = Flow {
             schema: schema.map(|(name, slot)| (name.clone(), double(slot))).collect(),
@@ -75,8 +76,8 @@ impl ServerGate {
     /// # Errors
     /// When such an upload is not taken.
     pub fn admit(&self, head: &[u8], round: u32) -> Result<Head, Reason> {
-        let head = Head::decode(head)
-            .map_err(|error| Reason::new(Code::Malformed, error.to_string()))?;
+        let head =
+            Head::decode(head).map_err(|error| Reason::new(Code::Malformed, error.to_string()))?;
         let header = &head.header;
         if header.round != round || header.task != "train" {
             let detail = "the upload answers another round or task";
@@ -108,15 +109,9 @@ impl ServerGate {
         stage: Stage,
         cancel: &Cancel,
     ) -> Result<Message, Refusal> {
-        let mut context = FilterContext {
-            round,
-            charge: &mut NoCharge,
-            cancel,
-        };
+        let mut context = FilterContext { round, charge: &mut NoCharge, cancel };
         chain::run(links, message, &mut context).map_err(|(reason, filter)| {
-            Refusal::new("server", stage, reason)
-                .in_round(round)
-                .by_filter(filter)
+            Refusal::new("server", stage, reason).in_round(round).by_filter(filter)
         })
     }
 }

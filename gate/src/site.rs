@@ -55,19 +55,10 @@ impl SiteGate {
                 dataset: dataset.id.clone(),
                 unit: dataset.unit,
                 adjacency: dataset.adjacency,
-                budget: Budget {
-                    epsilon: dataset.epsilon,
-                    delta: dataset.delta,
-                },
+                budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
             })?;
         }
-        Ok(Self {
-            policy,
-            registry,
-            ledger,
-            audit,
-            outbox,
-        })
+        Ok(Self { policy, registry, ledger, audit, outbox })
     }
 
     /// The policy.
@@ -202,32 +193,20 @@ impl Lane {
         let round = arrived.header.round;
         let refuse = |reason| self.refusal(Stage::TaskData, round, reason);
         self.check_task(&arrived).map_err(refuse)?;
-        let mut context = FilterContext {
-            round,
-            charge: &mut NoCharge,
-            cancel,
-        };
+        let mut context = FilterContext { round, charge: &mut NoCharge, cancel };
         let task = chain::run(&self.chain.input, arrived.message, &mut context)
             .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
         let reservation = match self.chain.events() {
             [] => None,
             events => {
-                let purpose = Purpose {
-                    job: self.job.clone(),
-                    run: self.run.clone(),
-                    round,
-                };
+                let purpose = Purpose { job: self.job.clone(), run: self.run.clone(), round };
                 let ledger = &self.gate.ledger;
                 let reserved = ledger.reserve(&self.chain.dataset.id, &purpose, events);
                 let id = reserved.map_err(|reason| self.refusal(Stage::Job, round, reason))?;
                 Some(Reservation::new(ledger.clone(), id))
             }
         };
-        let ticket = Ticket {
-            round,
-            key: Key::new(&self.run, arrived.identity),
-            reservation,
-        };
+        let ticket = Ticket { round, key: Key::new(&self.run, arrived.identity), reservation };
         Ok((task, ticket))
     }
 
@@ -241,7 +220,10 @@ impl Lane {
             return refuse(Code::UnexpectedKind, "a task brings weights".into());
         }
         if header.schema != promise.schema {
-            return refuse(Code::ShapeMismatch, "the task's tensors are not the job's model".into());
+            return refuse(
+                Code::ShapeMismatch,
+                "the task's tensors are not the job's model".into(),
+            );
         }
         if header.round == 0 || header.round > self.chain.rounds {
             let detail = format!("the job has {} rounds", self.chain.rounds);
@@ -272,11 +254,7 @@ impl Lane {
             Some(reservation) => reservation,
             None => &mut unpaid,
         };
-        let mut context = FilterContext {
-            round,
-            charge,
-            cancel,
-        };
+        let mut context = FilterContext { round, charge, cancel };
         let message = chain::run(&self.chain.out, message, &mut context)
             .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
         self.check_leaving(&message, paid.as_ref()).map_err(refuse)?;
@@ -287,8 +265,9 @@ impl Lane {
         };
         let receipt = self.receipt().map_err(refuse)?;
         let (clip, noise) = (receipt.clip, receipt.noise_multiplier);
-        let encoded = envelope::encode(message, round, Some(receipt))
-            .ok_or_else(|| refuse(Reason::new(Code::WrongContent, "there are no tensors to send")))?;
+        let encoded = envelope::encode(message, round, Some(receipt)).ok_or_else(|| {
+            refuse(Reason::new(Code::WrongContent, "there are no tensors to send"))
+        })?;
         let entry = self.entry(&encoded, round, clip, noise, norm);
         self.last_round.fetch_max(round, Ordering::AcqRel);
         let released = Released::update(encoded.head, encoded.body);

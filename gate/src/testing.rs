@@ -94,10 +94,7 @@ pub(crate) fn bound() -> Bound {
 
 /// Three numbers in two tensors: record sums when `bound` is there, a weight difference else.
 pub(crate) fn promise(bound: Option<Bound>) -> Promise {
-    let slot = |dims: Vec<u64>| Slot {
-        shape: Shape::new(dims).unwrap(),
-        dtype: Dtype::F32,
-    };
+    let slot = |dims: Vec<u64>| Slot { shape: Shape::new(dims).unwrap(), dtype: Dtype::F32 };
     let schema = [("bias", vec![]), ("weight", vec![2])];
     Promise {
         kind: match bound {
@@ -124,10 +121,7 @@ pub(crate) fn ledger(policy: &Policy) -> Arc<SiteLedger> {
             dataset: dataset.id.clone(),
             unit: dataset.unit,
             adjacency: dataset.adjacency,
-            budget: Budget {
-                epsilon: dataset.epsilon,
-                delta: dataset.delta,
-            },
+            budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
         };
         ledger.open_account(&account).unwrap();
     }

@@ -58,21 +58,11 @@ pub struct Check {
 
 /// Reads a policy, and holds it against a job where one is given.
 pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
-    let mut check = Check {
-        ok: true,
-        rules: Vec::new(),
-        findings: Vec::new(),
-        exit_code: 0,
-    };
+    let mut check = Check { ok: true, rules: Vec::new(), findings: Vec::new(), exit_code: 0 };
     let policy = match Policy::load(policy, program.registry()) {
         Ok(policy) => policy,
         Err(findings) => {
-            return Check {
-                ok: false,
-                findings,
-                exit_code: 2,
-                ..check
-            };
+            return Check { ok: false, findings, exit_code: 2, ..check };
         }
     };
     check.rules = policy.rules.iter().map(|rule| rule.id.clone()).collect();
@@ -80,12 +70,12 @@ pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
     let Some(job) = job else {
         return check;
     };
-    let compiled = Job::load(job, program.registry())
-        .map_err(InspectError::Invalid)
-        .and_then(|Loaded { job, .. }| {
+    let compiled = Job::load(job, program.registry()).map_err(InspectError::Invalid).and_then(
+        |Loaded { job, .. }| {
             let promise = program.computes().promise(&job)?;
             Ok(privet_gate::Chain::compile(&policy, &job, &promise, program.registry(), "local"))
-        });
+        },
+    );
     let refused = |refusal: &Refusal| {
         let rule = policy.rules.iter().find(|rule| Some(&rule.id) == refusal.rule.as_ref());
         let span = rule.map_or(0..0, |rule| rule.span.clone());
@@ -98,18 +88,12 @@ pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
             (findings, 2)
         }
         Ok(Err(CompileError::Refused(refusal))) => refused(&refusal),
-        Err(InspectError::Refused(reason)) => refused(&Refusal::new(
-            &policy.site,
-            privet_core::Stage::Compile,
-            reason,
-        )),
+        Err(InspectError::Refused(reason)) => {
+            refused(&Refusal::new(&policy.site, privet_core::Stage::Compile, reason))
+        }
     };
     check.findings.extend(findings);
-    Check {
-        ok: false,
-        exit_code,
-        ..check
-    }
+    Check { ok: false, exit_code, ..check }
 }
 
 /// What to explain.
@@ -126,7 +110,11 @@ pub struct Explain<'a> {
 }
 
 /// A policy and a job, read, with what the job's executor promises.
-fn read(program: &Program, policy: &Path, job: &Path) -> Result<(Policy, Loaded, Promise), InspectError> {
+fn read(
+    program: &Program,
+    policy: &Path,
+    job: &Path,
+) -> Result<(Policy, Loaded, Promise), InspectError> {
     let policy = Policy::load(policy, program.registry()).map_err(InspectError::Invalid)?;
     let loaded = Job::load(job, program.registry()).map_err(InspectError::Invalid)?;
     let promise = program.computes().promise(&loaded.job)?;
@@ -155,28 +143,31 @@ pub(crate) fn explain(
 ) -> Result<Explanation, InspectError> {
     let registry = program.registry();
     let rounds = job.fedavg.rounds;
-    privet_gate::explain(policy, job, promise, registry, ledger, rounds).map_err(|error| match error {
-        CompileError::Invalid(findings) => InspectError::Invalid(findings),
-        CompileError::Refused(refusal) => {
-            InspectError::Refused(Reason::new(refusal.code, refusal.detail))
-        }
-    })
+    privet_gate::explain(policy, job, promise, registry, ledger, rounds).map_err(
+        |error| match error {
+            CompileError::Invalid(findings) => InspectError::Invalid(findings),
+            CompileError::Refused(refusal) => {
+                InspectError::Refused(Reason::new(refusal.code, refusal.detail))
+            }
+        },
+    )
 }
 
 /// A copy, in memory, of the ledger in a site folder; an empty one where there is none. Nothing
 /// that is done with it is kept.
-pub(crate) fn ledger_for(policy: &Policy, site_dir: Option<&Path>) -> Result<Arc<dyn Ledger>, Reason> {
-    let storage = |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
+pub(crate) fn ledger_for(
+    policy: &Policy,
+    site_dir: Option<&Path>,
+) -> Result<Arc<dyn Ledger>, Reason> {
+    let storage =
+        |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
     let ledger = open_ledger(Store::in_memory().map_err(storage)?, Arc::new(SystemClock))?;
     for dataset in policy.datasets.values() {
         ledger.open_account(&Account {
             dataset: dataset.id.clone(),
             unit: dataset.unit,
             adjacency: dataset.adjacency,
-            budget: Budget {
-                epsilon: dataset.epsilon,
-                delta: dataset.delta,
-            },
+            budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
         })?;
     }
     let spent = site_dir.map(statements).transpose()?.unwrap_or_default();
@@ -185,14 +176,8 @@ pub(crate) fn ledger_for(policy: &Policy, site_dir: Option<&Path>) -> Result<Arc
             continue;
         }
         // What was spent under a larger budget is copied whole.
-        let budget = Budget {
-            epsilon: f64::MAX,
-            ..statement.account.budget
-        };
-        let known = Account {
-            budget,
-            ..statement.account.clone()
-        };
+        let budget = Budget { epsilon: f64::MAX, ..statement.account.budget };
+        let known = Account { budget, ..statement.account.clone() };
         ledger.open_account(&known)?;
         for entry in &statement.entries {
             if entry.state != privet_core::ledger::EntryState::Released {
@@ -269,11 +254,18 @@ pub fn dry_run(
 ) -> Result<DryRun, InspectError> {
     let (policy, loaded, promise) = read(&program, policy, job)?;
     let ledger = ledger_for(&policy, None)?;
-    let storage = |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
+    let storage =
+        |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
     let outbox = Outbox::new(Store::in_memory().map_err(storage)?);
     let parts = program.parts();
     let policy = Arc::new(policy);
-    let gate = SiteGate::new(policy.clone(), parts.registry.clone(), ledger.clone(), Arc::new(Forgets), outbox)?;
+    let gate = SiteGate::new(
+        policy.clone(),
+        parts.registry.clone(),
+        ledger.clone(),
+        Arc::new(Forgets),
+        outbox,
+    )?;
     let task = task(&loaded.job, &promise, &parts)?;
     let offer = Offer {
         run: "dry-run".to_owned(),
@@ -322,10 +314,11 @@ pub fn dry_run(
 
 /// The job's first task, as it would arrive.
 fn task(job: &Job, promise: &Promise, parts: &privet_site::Parts) -> Result<Arrived, InspectError> {
-    let server = ServerGate::compile(job, promise, &parts.registry).map_err(|error| match error {
-        CompileError::Invalid(findings) => InspectError::Invalid(findings),
-        CompileError::Refused(refusal) => Reason::new(refusal.code, refusal.detail).into(),
-    })?;
+    let server =
+        ServerGate::compile(job, promise, &parts.registry).map_err(|error| match error {
+            CompileError::Invalid(findings) => InspectError::Invalid(findings),
+            CompileError::Refused(refusal) => Reason::new(refusal.code, refusal.detail).into(),
+        })?;
     let content = Content::Plain(parts.workload.initial(job)?);
     let message = Message::new("train", DataKind::Weights, content);
     let released = server

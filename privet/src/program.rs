@@ -35,10 +35,7 @@ impl Program {
             specs.for_each(|spec| builtins.filter(spec));
             prover = Some(builtins.prover());
         });
-        Self {
-            registry,
-            workload: Arc::new(Builtin::new(prover)),
-        }
+        Self { registry, workload: Arc::new(Builtin::new(prover)) }
     }
 
     /// Adds a filter of one's own.
@@ -52,14 +49,8 @@ impl Program {
 
     /// Puts another workload in the place of the present one, which it may use.
     #[must_use]
-    pub fn workload(
-        self,
-        replace: impl FnOnce(Arc<dyn Workload>) -> Arc<dyn Workload>,
-    ) -> Self {
-        Self {
-            workload: replace(self.workload),
-            ..self
-        }
+    pub fn workload(self, replace: impl FnOnce(Arc<dyn Workload>) -> Arc<dyn Workload>) -> Self {
+        Self { workload: replace(self.workload), ..self }
     }
 
     /// The filters.

@@ -119,17 +119,26 @@ fn headline(result: &RunResult) -> Markup {
 type Worst<'a> = (&'a str, f64, f64, &'static str, &'static str, f64);
 
 fn worst(result: &RunResult) -> Option<Worst<'_>> {
-    let datasets = result.sites.iter().flat_map(|site| {
-        site.datasets.iter().map(move |dataset| (site.name.as_str(), dataset))
-    });
+    let datasets = result
+        .sites
+        .iter()
+        .flat_map(|site| site.datasets.iter().map(move |dataset| (site.name.as_str(), dataset)));
     let share = |spent: f64, budget: f64| spent / budget;
     datasets
         .filter(|(_, dataset)| dataset.epsilon_spent > 0.0)
         .max_by(|(_, a), (_, b)| {
-            share(a.epsilon_spent, a.epsilon_budget).total_cmp(&share(b.epsilon_spent, b.epsilon_budget))
+            share(a.epsilon_spent, a.epsilon_budget)
+                .total_cmp(&share(b.epsilon_spent, b.epsilon_budget))
         })
         .map(|(site, d)| {
-            (site, d.epsilon_spent, d.epsilon_budget, d.unit.as_str(), d.adjacency.as_str(), d.delta)
+            (
+                site,
+                d.epsilon_spent,
+                d.epsilon_budget,
+                d.unit.as_str(),
+                d.adjacency.as_str(),
+                d.delta,
+            )
         })
 }
 
@@ -265,8 +274,10 @@ fn left_rows(site: &SiteResult, letter: Option<&Explanation>) -> Markup {
     let leaves = letter.map(|letter| &letter.leaves[..]).unwrap_or_default();
     let receipt = site.receipt.as_ref();
     let clip = receipt.and_then(|r| r.clip);
-    let sigma = receipt.and_then(|r| Some(r.noise_multiplier? * r.clip? * r.adjacency.factor() as f64));
-    let number = |x: Option<f64>| x.map_or("none".to_owned(), |x| format!("{}", (x * 1e3).round() / 1e3));
+    let sigma =
+        receipt.and_then(|r| Some(r.noise_multiplier? * r.clip? * r.adjacency.factor() as f64));
+    let number =
+        |x: Option<f64>| x.map_or("none".to_owned(), |x| format!("{}", (x * 1e3).round() / 1e3));
     let seal = receipt.and_then(|r| r.scheme.clone()).unwrap_or_else(|| "none".to_owned());
     html! {
         @if site.rounds_answered == 0 {

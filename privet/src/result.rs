@@ -173,10 +173,7 @@ pub(crate) fn assemble(
     let rounds: Vec<RoundRecord> = outcome
         .rounds
         .into_iter()
-        .map(|record| RoundRecord {
-            refusals: detailed(record.refusals),
-            ..record
-        })
+        .map(|record| RoundRecord { refusals: detailed(record.refusals), ..record })
         .collect();
     let receipts: Vec<&Receipt> = sites.iter().filter_map(|site| site.receipt.as_ref()).collect();
     let noise = |receipt: &&Receipt| receipt.noise_multiplier;
@@ -275,10 +272,7 @@ struct Log {
 impl Log {
     fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let mut log = Self {
-            refusals: Vec::new(),
-            last_norm: None,
-        };
+        let mut log = Self { refusals: Vec::new(), last_norm: None };
         for line in text.lines() {
             let Ok(entry) = serde_json::from_str::<AuditEntry>(line) else {
                 continue;

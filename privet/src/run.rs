@@ -117,7 +117,8 @@ pub fn run(
     cancel: &Cancel,
     mut observer: impl FnMut(&RunEvent),
 ) -> Result<RunResult, RunError> {
-    let Loaded { mut job, .. } = Job::load(&options.job, program.registry()).map_err(RunError::Invalid)?;
+    let Loaded { mut job, .. } =
+        Job::load(&options.job, program.registry()).map_err(RunError::Invalid)?;
     if let Some(rounds) = options.rounds {
         job.fedavg.rounds = rounds;
     }
@@ -131,7 +132,8 @@ pub fn run(
     let root = root.unwrap_or_else(|| Path::new("workspace").join(&job.name));
     if options.resume && !root.join("sites").exists() {
         let name = root.display().to_string();
-        let finding = Source::new(name, "").error("unreadable", "there is no workspace to resume", 0..0);
+        let finding =
+            Source::new(name, "").error("unreadable", "there is no workspace to resume", 0..0);
         return Err(RunError::Invalid(vec![finding.help("run without --resume first")]));
     }
     let (workspace, moved) = Workspace::open(root, options.resume)?;
@@ -191,11 +193,7 @@ fn preflight(program: &Program, job: &Job) -> Result<BTreeMap<String, Policy>, R
             }
         }
     }
-    if findings.is_empty() {
-        Ok(policies)
-    } else {
-        Err(RunError::Invalid(findings))
-    }
+    if findings.is_empty() { Ok(policies) } else { Err(RunError::Invalid(findings)) }
 }
 
 fn fitting(
@@ -224,7 +222,6 @@ fn fitting(
     }
 }
 
-
 /// Server and sites as tasks of this process.
 fn in_process(
     parts: Parts,
@@ -252,9 +249,8 @@ fn in_process(
     if let Some(address) = address {
         for (name, folder) in write_sites(&address)? {
             let (parts, cancel) = (parts.clone(), cancel.clone());
-            let site = runtime.spawn(async move {
-                privet_site::run(&folder, parts, cancel, |_| ()).await
-            });
+            let site = runtime
+                .spawn(async move { privet_site::run(&folder, parts, cancel, |_| ()).await });
             sites.push((name, site));
         }
     }
@@ -358,7 +354,8 @@ fn as_processes(
     loop {
         let ended = children.ended("server");
         // A line is complete only with its line end; what is read half is read again.
-        let text = std::fs::read_to_string(folder.join(privet_server::PROGRESS_FILE)).unwrap_or_default();
+        let text =
+            std::fs::read_to_string(folder.join(privet_server::PROGRESS_FILE)).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         for line in whole.lines().skip(seen) {
             seen += 1;
@@ -376,7 +373,9 @@ fn as_processes(
         std::thread::sleep(Duration::from_millis(20));
     }
     let until = Instant::now() + FAREWELL;
-    while Instant::now() < until && !children.0.iter_mut().all(|(_, child)| !matches!(child.try_wait(), Ok(None))) {
+    while Instant::now() < until
+        && !children.0.iter_mut().all(|(_, child)| !matches!(child.try_wait(), Ok(None)))
+    {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(children);
@@ -413,8 +412,7 @@ pub fn site_kit(
     cancel: &Cancel,
     observer: impl FnMut(&Event) + Send,
 ) -> Result<Ended, SiteError> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| {
-        Reason::new(privet_core::Code::StorageFailed, error.to_string())
-    })?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Reason::new(privet_core::Code::StorageFailed, error.to_string()))?;
     runtime.block_on(privet_site::run(kit, program.parts(), cancel.clone(), observer))
 }

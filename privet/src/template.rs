@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::multi::{Dirichlet, MultiDistribution};
 
@@ -79,7 +79,10 @@ fn hospitals(seed: u64) -> Vec<(String, String)> {
         ("README.md".to_owned(), include_str!("templates/hospitals/README.md").to_owned()),
         ("job.toml".to_owned(), include_str!("templates/hospitals/job.toml").to_owned()),
         ("features.toml".to_owned(), include_str!("templates/hospitals/features.toml").to_owned()),
-        ("DATA-LICENSE.md".to_owned(), include_str!("templates/hospitals/DATA-LICENSE.md").to_owned()),
+        (
+            "DATA-LICENSE.md".to_owned(),
+            include_str!("templates/hospitals/DATA-LICENSE.md").to_owned(),
+        ),
         ("public_test.csv".to_owned(), csv(&test)),
     ];
     for (name, rows) in SITES.iter().zip(sites) {

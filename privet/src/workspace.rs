@@ -60,9 +60,13 @@ impl Workspace {
     ) -> Result<(), KitError> {
         let io = |error| KitError::Io(path.display().to_string(), error);
         let server = self.server();
-        for stale in [privet_wire::ADDRESS_FILE, privet_server::OUTCOME_FILE, privet_server::PROGRESS_FILE] {
+        for stale in
+            [privet_wire::ADDRESS_FILE, privet_server::OUTCOME_FILE, privet_server::PROGRESS_FILE]
+        {
             match std::fs::remove_file(server.join(stale)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io(error));
+                }
                 _ => {}
             }
         }

@@ -65,9 +65,7 @@ impl Store {
     /// # Errors
     /// When what it holds is damaged, or it fails.
     pub fn on(backend: impl StorageBackend) -> Result<Self, StoreError> {
-        let database = Database::builder()
-            .create_with_backend(backend)
-            .map_err(opening)?;
+        let database = Database::builder().create_with_backend(backend).map_err(opening)?;
         Ok(Self(Arc::new(database)))
     }
 

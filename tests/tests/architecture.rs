@@ -1,4 +1,5 @@
 //! The rules of the house, read off the workspace itself.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,8 +35,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "privet",
         &[
-            "privet-core", "privet-crypto", "privet-store", "privet-filters", "privet-dp",
-            "privet-gate", "privet-wire", "privet-site", "privet-server", "privet-trainers",
+            "privet-core",
+            "privet-crypto",
+            "privet-store",
+            "privet-filters",
+            "privet-dp",
+            "privet-gate",
+            "privet-wire",
+            "privet-site",
+            "privet-server",
+            "privet-trainers",
         ],
     ),
     ("privet-bench", &["privet"]),
@@ -90,8 +99,20 @@ fn no_arrow_that_is_not_drawn() {
 #[test]
 fn only_the_wire_depends_on_network_crates() {
     for (name, dependencies) in dependencies(&metadata(), true) {
-        for network in ["hyper", "hyper-util", "tokio-rustls", "rustls", "rcgen", "prost", "tonic-prost", "tower"] {
-            assert!(name == "privet-wire" || !dependencies.contains(network), "{name} imports {network}");
+        for network in [
+            "hyper",
+            "hyper-util",
+            "tokio-rustls",
+            "rustls",
+            "rcgen",
+            "prost",
+            "tonic-prost",
+            "tower",
+        ] {
+            assert!(
+                name == "privet-wire" || !dependencies.contains(network),
+                "{name} imports {network}"
+            );
         }
         // The server implements an async trait; tonic brings the attribute for it.
         let may = ["privet-wire", "privet-server"].contains(&name.as_str());

@@ -1,5 +1,6 @@
 //! Executors and filters that misbehave, over the real server, sites, gates and network. That
 //! nothing arrived is what the server counts, not what a gate says.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -64,7 +65,8 @@ impl Ran {
     /// Codes that the owners see.
     fn owners(&self) -> Vec<String> {
         let refusals = self.result["error"]["refusals"].as_array().unwrap();
-        let mut codes: Vec<_> = refusals.iter().map(|r| r["code"].as_str().unwrap().to_owned()).collect();
+        let mut codes: Vec<_> =
+            refusals.iter().map(|r| r["code"].as_str().unwrap().to_owned()).collect();
         codes.dedup();
         codes
     }
@@ -79,7 +81,8 @@ fn run(program: Program, edit: impl Fn(&str, String) -> String) -> Ran {
     files.extend(["central", "east", "north", "south", "west"].map(|s| format!("sites/{s}.toml")));
     for file in files {
         let text = std::fs::read_to_string(demo.join(&file)).unwrap();
-        let text = text.replace("min-sites = 3", "min-sites = 5").replace("rounds = 20", "rounds = 2");
+        let text =
+            text.replace("min-sites = 3", "min-sites = 5").replace("rounds = 20", "rounds = 2");
         std::fs::write(demo.join(&file), edit(&file, text)).unwrap();
     }
     let options = RunOptions {
@@ -88,7 +91,8 @@ fn run(program: Program, edit: impl Fn(&str, String) -> String) -> Ran {
         ..RunOptions::default()
     };
     let result = privet::run(program, &options, &Cancel::default(), |_| ()).unwrap();
-    let server = std::fs::read_to_string(folder.path().join("workspace/server/outcome.json")).unwrap();
+    let server =
+        std::fs::read_to_string(folder.path().join("workspace/server/outcome.json")).unwrap();
     Ran {
         exit_code: result.exit_code,
         result: serde_json::to_value(result).unwrap(),
@@ -134,10 +138,34 @@ fn the_honest_executor_gets_through_in_both_units() {
 fn nothing_arrives_from_an_executor_that_misbehaves() {
     let cases: [(Spoil, &str); 11] = [
         // Weights relabelled as another kind.
-        (|mut r| { if let Some(m) = &mut r.message { m.kind = DataKind::Metrics } r }, "unexpected-kind"),
-        (|mut r| { if let Some(m) = &mut r.message { m.kind = DataKind::Weights } r }, "unexpected-kind"),
+        (
+            |mut r| {
+                if let Some(m) = &mut r.message {
+                    m.kind = DataKind::Metrics
+                }
+                r
+            },
+            "unexpected-kind",
+        ),
+        (
+            |mut r| {
+                if let Some(m) = &mut r.message {
+                    m.kind = DataKind::Weights
+                }
+                r
+            },
+            "unexpected-kind",
+        ),
         // Payloads that are no tensors.
-        (|mut r| { if let Some(m) = &mut r.message { m.content = Content::Empty } r }, "wrong-content"),
+        (
+            |mut r| {
+                if let Some(m) = &mut r.message {
+                    m.content = Content::Empty
+                }
+                r
+            },
+            "wrong-content",
+        ),
         (
             |mut r| {
                 let norm = plain(&mut r).l2();
@@ -149,12 +177,25 @@ fn nothing_arrives_from_an_executor_that_misbehaves() {
             "wrong-content",
         ),
         // An error status with a payload, and its opposite.
-        (|mut r| { r.status = TaskStatus::Failed; r }, "error-with-payload"),
-        (|mut r| { r.message = None; r }, "missing-payload"),
+        (
+            |mut r| {
+                r.status = TaskStatus::Failed;
+                r
+            },
+            "error-with-payload",
+        ),
+        (
+            |mut r| {
+                r.message = None;
+                r
+            },
+            "missing-payload",
+        ),
         // A 0-d tensor beside the model's, and one in the place of the model's.
         (
             |mut r| {
-                let scalar = Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![42.0])).unwrap();
+                let scalar =
+                    Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![42.0])).unwrap();
                 plain(&mut r).0.insert("extra".into(), scalar);
                 r
             },
@@ -162,7 +203,8 @@ fn nothing_arrives_from_an_executor_that_misbehaves() {
         ),
         (
             |mut r| {
-                let scalar = Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![42.0])).unwrap();
+                let scalar =
+                    Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![42.0])).unwrap();
                 plain(&mut r).0.insert("bias".into(), scalar);
                 r
             },
@@ -177,7 +219,15 @@ fn nothing_arrives_from_an_executor_that_misbehaves() {
             "not-finite",
         ),
         // A measurement on private data.
-        (|mut r| { if let Some(m) = &mut r.message { m.metrics.insert("auc".into(), 0.87); } r }, "metric-refused"),
+        (
+            |mut r| {
+                if let Some(m) = &mut r.message {
+                    m.metrics.insert("auc".into(), 0.87);
+                }
+                r
+            },
+            "metric-refused",
+        ),
         (|_| panic!("secret: 42.4242"), "executor-failed"),
     ];
     for (spoil, code) in cases {
@@ -238,7 +288,8 @@ impl Filter for Undo {
 
 #[test]
 fn an_undo_filter_of_the_job_cannot_see_past_the_site() {
-    let capture = FilterSpec::new("capture", "Captures.", |_, _| Ok(Box::new(Undo { captures: true })));
+    let capture =
+        FilterSpec::new("capture", "Captures.", |_, _| Ok(Box::new(Undo { captures: true })));
     let undo = FilterSpec::new("undo", "Undoes.", |_, _| Ok(Box::new(Undo { captures: false })));
     let program = Program::new().filter(capture).unwrap().filter(undo).unwrap();
     let ran = run(program, |file, text| match file {
@@ -263,7 +314,11 @@ fn a_users_filter_that_changes_numbers_loses_the_proof() {
         fn plan(&self, flow: Flow) -> Result<Flow, Reason> {
             Ok(flow)
         }
-        fn apply(&self, mut message: Message, _: &mut FilterContext<'_>) -> Result<Message, Reason> {
+        fn apply(
+            &self,
+            mut message: Message,
+            _: &mut FilterContext<'_>,
+        ) -> Result<Message, Reason> {
             if let Content::Lattice(lattice) = message.content {
                 let scaled = lattice.map::<Reason>(|values| {
                     values.iter_mut().for_each(|v| *v *= 1000);

@@ -58,10 +58,8 @@ impl Table {
         features: &BTreeMap<String, [f64; 2]>,
         label: &str,
     ) -> Result<Self, DataError> {
-        let mut reader = csv::ReaderBuilder::new()
-            .trim(csv::Trim::All)
-            .flexible(true)
-            .from_reader(csv);
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(csv);
         let header = reader.byte_headers().map_err(|_| DataError::Unreadable)?;
         let column = |name: &str| {
             let at = header.iter().position(|field| field == name.as_bytes());
@@ -72,11 +70,7 @@ impl Table {
             .iter()
             .map(|(name, range)| Ok((column(name)?, *range)))
             .collect::<Result<Vec<_>, DataError>>()?;
-        let mut table = Self {
-            width: columns.len() + 1,
-            rows: Vec::new(),
-            labels: Vec::new(),
-        };
+        let mut table = Self { width: columns.len() + 1, rows: Vec::new(), labels: Vec::new() };
         let mut record = csv::ByteRecord::new();
         while reader.read_byte_record(&mut record).map_err(|_| DataError::Unreadable)? {
             let number = |at: usize| {
@@ -131,9 +125,7 @@ mod tests {
     use super::*;
 
     fn features() -> BTreeMap<String, [f64; 2]> {
-        [("b", [0.0, 10.0]), ("a", [0.0, 2.0])]
-            .map(|(name, range)| (name.to_owned(), range))
-            .into()
+        [("b", [0.0, 10.0]), ("a", [0.0, 2.0])].map(|(name, range)| (name.to_owned(), range)).into()
     }
 
     #[test]

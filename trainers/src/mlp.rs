@@ -25,31 +25,19 @@ impl Mlp {
     /// `hidden.weight` \[hidden, width\], `output.bias` \[classes\], `output.weight`
     /// \[classes, hidden\]. The row's constant is the hidden layer's bias.
     pub fn new(width: usize, hidden: usize, classes: usize) -> Self {
-        Self {
-            width,
-            hidden,
-            classes,
-        }
+        Self { width, hidden, classes }
     }
 
     fn parts<'a>(&self, flat: &'a [f32]) -> Parts<&'a [f32]> {
         let (hidden_weight, rest) = flat.split_at(self.hidden * self.width);
         let (output_bias, output_weight) = rest.split_at(self.classes);
-        Parts {
-            hidden_weight,
-            output_bias,
-            output_weight,
-        }
+        Parts { hidden_weight, output_bias, output_weight }
     }
 
     fn parts_mut<'a>(&self, flat: &'a mut [f32]) -> Parts<&'a mut [f32]> {
         let (hidden_weight, rest) = flat.split_at_mut(self.hidden * self.width);
         let (output_bias, output_weight) = rest.split_at_mut(self.classes);
-        Parts {
-            hidden_weight,
-            output_bias,
-            output_weight,
-        }
+        Parts { hidden_weight, output_bias, output_weight }
     }
 
     /// Hidden activations and log-probabilities.
@@ -58,9 +46,8 @@ impl Mlp {
         let activate = |weights: &[f32]| dot(weights, row).tanh() as f32;
         let hidden: Vec<f32> = parts.hidden_weight.chunks(self.width).map(activate).collect();
         let outputs = parts.output_bias.iter().zip(parts.output_weight.chunks(self.hidden));
-        let mut logits: Vec<f64> = outputs
-            .map(|(&bias, weights)| f64::from(bias) + dot(weights, &hidden))
-            .collect();
+        let mut logits: Vec<f64> =
+            outputs.map(|(&bias, weights)| f64::from(bias) + dot(weights, &hidden)).collect();
         log_softmax(&mut logits);
         (hidden, logits)
     }
@@ -102,9 +89,9 @@ impl Model for Mlp {
         let weights = self.parts(parameters).output_weight;
         let parts = self.parts_mut(out);
         let mut back = vec![0.0f32; self.hidden];
-        for class in 0..self.classes {
+        for (class, log_probability) in log_probabilities.into_iter().enumerate() {
             let target = f64::from(u8::from(class == label));
-            let error = (log_probabilities[class].exp() - target) as f32;
+            let error = (log_probability.exp() - target) as f32;
             parts.output_bias[class] = error;
             let at = class * self.hidden..(class + 1) * self.hidden;
             let outputs = parts.output_weight[at.clone()].iter_mut().zip(&weights[at]);

@@ -79,9 +79,8 @@ pub(crate) mod tests {
 
     /// The gradient against central differences, at a few points.
     pub(crate) fn check_gradient(model: &dyn Model, width: usize, classes: usize) {
-        let wave = |n: usize, f: f32| -> Vec<f32> {
-            (0..n).map(|i| (i as f32 * f).sin() * 0.7).collect()
-        };
+        let wave =
+            |n: usize, f: f32| -> Vec<f32> { (0..n).map(|i| (i as f32 * f).sin() * 0.7).collect() };
         let parameters = wave(model.schema().elements() as usize, 0.7);
         let row = wave(width, 1.3);
         for label in 0..classes {

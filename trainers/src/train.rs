@@ -38,12 +38,7 @@ pub struct RecordSums {
 impl RecordSums {
     /// A trainer whose record gradients are clipped to `bound`.
     pub fn new(model: Box<dyn Model>, table: Table, bound: Bound, prover: Prover) -> Self {
-        Self {
-            model,
-            table,
-            bound,
-            prover,
-        }
+        Self { model, table, bound, prover }
     }
 }
 
@@ -90,13 +85,7 @@ impl LocalSteps {
         batch: Option<u32>,
         learning_rate: f64,
     ) -> Self {
-        Self {
-            model,
-            table,
-            steps,
-            batch,
-            learning_rate,
-        }
+        Self { model, table, steps, batch, learning_rate }
     }
 
     fn step(&self, parameters: &mut [f32], records: &[usize], gradient: &mut [f32]) {

@@ -42,7 +42,9 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             out.result(&verification, || {
                 let mut text = match (verification.ok, verification.first_bad) {
                     (true, _) => format!("intact: {} lines\n", verification.entries),
-                    (false, Some(line)) => format!("✗ broken: line {line} does not follow from the one before it\n"),
+                    (false, Some(line)) => {
+                        format!("✗ broken: line {line} does not follow from the one before it\n")
+                    }
                     (false, None) => "✗ broken: the end is another one\n".to_owned(),
                 };
                 text.push_str(&format!("head    {}\n", verification.head));
@@ -55,10 +57,8 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
         }
         Command::Tail { file, lines } => {
             let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
-            let entries: Vec<Value> = text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect();
+            let entries: Vec<Value> =
+                text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             let last = &entries[entries.len().saturating_sub(*lines)..];
             out.result(&last, || last.iter().map(words).collect());
             Ok(0)

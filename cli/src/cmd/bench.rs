@@ -29,12 +29,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn main(command: &Command, out: &Out) -> Ended {
-    let Command::Fed {
-        params,
-        sites,
-        rounds,
-        chain,
-    } = command;
+    let Command::Fed { params, sites, rounds, chain } = command;
     let options = Options {
         params: *params,
         sites: *sites,
@@ -44,7 +39,8 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             _ => Chain::Plain,
         },
     };
-    let measured = fed::run(&options).map_err(|error| Failed::new(1, "failed", error.to_string()))?;
+    let measured =
+        fed::run(&options).map_err(|error| Failed::new(1, "failed", error.to_string()))?;
     out.result(&measured, || measured.table());
     Ok(0)
 }

@@ -66,7 +66,11 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
         Command::Show { name } => {
             let Some(spec) = registry.spec(name) else {
                 let names = registry.specs().map(|spec| spec.name);
-                let help = privet::gate::did_you_mean(name, names, "`privet filters list` shows all of them");
+                let help = privet::gate::did_you_mean(
+                    name,
+                    names,
+                    "`privet filters list` shows all of them",
+                );
                 return Err(Failed::usage(format!("there is no filter `{name}`")).help(help));
             };
             out.result(&document(spec), || page(spec));

@@ -34,17 +34,22 @@ pub(crate) fn main(args: &Args, out: &Out) -> Ended {
             TemplateError::Unknown(name) if ["digits", "psi"].contains(&name.as_str()) => {
                 Failed::new(3, "not-built", error.to_string())
             }
-            TemplateError::Unknown(name) => Failed::usage(error.to_string()).help(
-                privet::gate::did_you_mean(name, names.iter().copied(), &format!("there is {}", names.join(", "))),
-            ),
-            TemplateError::Exists(_) => Failed::usage(error.to_string()).help("name another folder"),
+            TemplateError::Unknown(name) => {
+                Failed::usage(error.to_string()).help(privet::gate::did_you_mean(
+                    name,
+                    names.iter().copied(),
+                    &format!("there is {}", names.join(", ")),
+                ))
+            }
+            TemplateError::Exists(_) => {
+                Failed::usage(error.to_string()).help("name another folder")
+            }
             TemplateError::Io(_) => Failed::new(1, "io", error.to_string()),
         }
     })?;
     let shown = folder.display();
-    let document = json!({ "template": args.template, "folder": shown.to_string(), "seed": args.seed });
-    out.result(&document, || {
-        format!("wrote {shown}\nnext       privet run {shown}/job.toml")
-    });
+    let document =
+        json!({ "template": args.template, "folder": shown.to_string(), "seed": args.seed });
+    out.result(&document, || format!("wrote {shown}\nnext       privet run {shown}/job.toml"));
     Ok(0)
 }

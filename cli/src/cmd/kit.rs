@@ -53,7 +53,7 @@ pub(crate) fn server(args: &ServerArgs, out: &Out) -> Ended {
             record.dropped.len()
         )),
     })
-    .map_err(|error| failed(error))?;
+    .map_err(failed)?;
     let code = outcome.exit_code;
     out.result(&outcome, || match &outcome.error {
         None => format!("{} after {} rounds", outcome.status.as_str(), outcome.rounds.len()),

@@ -77,7 +77,8 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             let check = privet::check(&Program::new(), policy, job.as_deref());
             out.findings(&check.findings);
             out.result(&check, || {
-                let errors = check.findings.iter().filter(|f| f.severity == Severity::Error).count();
+                let errors =
+                    check.findings.iter().filter(|f| f.severity == Severity::Error).count();
                 match check.ok {
                     true => format!("{}: fine, rules {}", policy.display(), check.rules.join(", ")),
                     false => format!("✗ {}: {errors} found", policy.display()),
@@ -85,18 +86,8 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             });
             Ok(check.exit_code)
         }
-        Command::Explain {
-            policy,
-            job,
-            rounds,
-            site_dir,
-        } => {
-            let what = Explain {
-                policy,
-                job,
-                rounds: *rounds,
-                site_dir: site_dir.as_deref(),
-            };
+        Command::Explain { policy, job, rounds, site_dir } => {
+            let what = Explain { policy, job, rounds: *rounds, site_dir: site_dir.as_deref() };
             let letter = privet::explain_job(&Program::new(), what).map_err(failed)?;
             let mut document = json!(letter);
             document["text"] = json!(letter.text(80));
@@ -104,20 +95,17 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             out.result(&document, || letter.text(width));
             Ok(letter.exit_code())
         }
-        Command::DryRun {
-            policy,
-            job,
-            task,
-            update,
-        } => {
+        Command::DryRun { policy, job, task, update } => {
             if task != "train" {
                 let help = "a fedavg job asks: train";
                 return Err(Failed::usage(format!("the job has no task `{task}`")).help(help));
             }
             let read = |path: &PathBuf| privet::server::read_model(path);
-            let update = update.as_ref().map(read).transpose().map_err(|reason| {
-                Failed::new(2, "unreadable", reason.detail)
-            })?;
+            let update = update
+                .as_ref()
+                .map(read)
+                .transpose()
+                .map_err(|reason| Failed::new(2, "unreadable", reason.detail))?;
             let run = privet::dry_run(Program::new(), policy, job, update).map_err(failed)?;
             out.result(&run, || words(&run));
             Ok(run.refusals.first().map_or(0, |refusal| refusal.code.exit_code()))

@@ -62,12 +62,7 @@ pub(crate) fn main(args: &Args, out: &Out) -> Ended {
         command: command_line(),
     };
     let cancel = on_interrupt();
-    let mut table = Table {
-        out,
-        planned: 0,
-        sites: 0,
-        budgets: BTreeMap::new(),
-    };
+    let mut table = Table { out, planned: 0, sites: 0, budgets: BTreeMap::new() };
     out.fleeting(&format!("{DIM}reading {}…{DIM:#}", args.job.display()));
     let result = privet::run(Program::new(), &options, &cancel, |event| table.show(event));
     let result = result.map_err(failed)?;
@@ -92,14 +87,7 @@ struct Table<'a> {
 impl Table<'_> {
     fn show(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Preparing {
-                job,
-                rounds,
-                sites,
-                workspace,
-                moved,
-                budgets,
-            } => {
+            RunEvent::Preparing { job, rounds, sites, workspace, moved, budgets } => {
                 self.planned = *rounds;
                 self.sites = *sites;
                 self.budgets.clone_from(budgets);
@@ -108,12 +96,14 @@ impl Table<'_> {
                 self.out.note(&format!("workspace {}", workspace.display()));
                 if let Some(moved) = moved {
                     let aside = moved.display();
-                    self.out.note(&format!("the old workspace is now {aside}; ledgers start fresh"));
+                    self.out
+                        .note(&format!("the old workspace is now {aside}; ledgers start fresh"));
                 }
                 self.out.fleeting(&format!("{DIM}starting server and sites…{DIM:#}"));
             }
             RunEvent::Server(Progress::Started { ready, refusals }) => {
-                let allowed = format!("policies  {} of {} sites allow this job", ready.len(), self.sites);
+                let allowed =
+                    format!("policies  {} of {} sites allow this job", ready.len(), self.sites);
                 self.out.note(&format!("{allowed}                    "));
                 refusals.iter().for_each(|known| self.out.note(&refusal(known)));
                 self.out.note(&format!(
@@ -139,7 +129,8 @@ impl Table<'_> {
             seconds(record.wall_s),
         ));
         for known in &record.refusals {
-            self.out.note(&format!("         {RED}✗{RED:#} {} refused: {}", known.site, known.code));
+            self.out
+                .note(&format!("         {RED}✗{RED:#} {} refused: {}", known.site, known.code));
         }
         for site in &record.dropped {
             self.out.note(&format!("         {RED}✗{RED:#} {site} gave no answer in time"));
@@ -186,7 +177,8 @@ fn words(result: &RunResult, job: String) -> String {
     let mut line = |heading: &str, body: &str| {
         text.push_str(&format!("{heading:<16} {body}\n"));
     };
-    let accuracy = result.last.accuracy.map(|a| format!(" · accuracy {a:.3} on the server's public records"));
+    let accuracy =
+        result.last.accuracy.map(|a| format!(" · accuracy {a:.3} on the server's public records"));
     let took = seconds(result.wall_s);
     match result.status {
         Status::Done => line("\ndone", &format!("in {took}{}", accuracy.unwrap_or_default())),
@@ -201,7 +193,10 @@ fn words(result: &RunResult, job: String) -> String {
         error.refusals.iter().for_each(|known| line("", refusal(known).trim_start()));
         line("what to do", &help);
         if result.status == Status::Interrupted {
-            line("kept", &format!("model, ledgers and rounds; go on with: privet run {job} --resume"));
+            line(
+                "kept",
+                &format!("model, ledgers and rounds; go on with: privet run {job} --resume"),
+            );
         }
     }
     line("left the sites", &left(result));
@@ -230,7 +225,9 @@ fn left(result: &RunResult) -> String {
 
 fn worst(result: &RunResult) -> Option<(&str, f64, f64, f64)> {
     let datasets = result.sites.iter().flat_map(|site| {
-        site.datasets.iter().map(|d| (site.name.as_str(), d.epsilon_spent, d.epsilon_budget, d.delta))
+        site.datasets
+            .iter()
+            .map(|d| (site.name.as_str(), d.epsilon_spent, d.epsilon_budget, d.delta))
     });
     datasets
         .filter(|(_, spent, _, _)| *spent > 0.0)

@@ -110,7 +110,8 @@ impl Demo {
 /// All refusals of a result.
 pub fn refusals(result: &Value) -> Vec<Value> {
     let rounds = result["rounds"].as_array().into_iter().flatten();
-    let of_rounds = rounds.flat_map(|round| round["refusals"].as_array().cloned().unwrap_or_default());
+    let of_rounds =
+        rounds.flat_map(|round| round["refusals"].as_array().cloned().unwrap_or_default());
     let mut all: Vec<Value> = result["refusals"].as_array().cloned().unwrap_or_default();
     all.extend(of_rounds);
     all.extend(result["error"]["refusals"].as_array().cloned().unwrap_or_default());

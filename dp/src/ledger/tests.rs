@@ -13,19 +13,12 @@ fn account(epsilon: f64) -> Account {
         dataset: "ct".into(),
         unit: Unit::Record,
         adjacency: Adjacency::AddRemove,
-        budget: Budget {
-            epsilon,
-            delta: 1e-5,
-        },
+        budget: Budget { epsilon, delta: 1e-5 },
     }
 }
 
 fn purpose(round: u32) -> Purpose {
-    Purpose {
-        job: "job".into(),
-        run: "run".into(),
-        round,
-    }
+    Purpose { job: "job".into(), run: "run".into(), round }
 }
 
 fn event(z: f64) -> Event {
@@ -132,15 +125,9 @@ fn a_quote_tells_the_first_refused_round() {
 fn unit_and_adjacency_are_fixed_and_must_be_the_noises() {
     let store = Store::in_memory().unwrap();
     let ledger = ledger(&store, 6.0);
-    let other = Account {
-        adjacency: Adjacency::Replace,
-        ..account(6.0)
-    };
+    let other = Account { adjacency: Adjacency::Replace, ..account(6.0) };
     assert_eq!(ledger.open_account(&other).unwrap_err().code, Code::InvalidPolicy);
-    let by_site = Event {
-        unit: Unit::Site,
-        ..event(4.0)
-    };
+    let by_site = Event { unit: Unit::Site, ..event(4.0) };
     let refused = ledger.reserve("ct", &purpose(1), &[by_site]).unwrap_err();
     assert_eq!(refused.code, Code::UnitMismatch);
     let refused = ledger.reserve("mr", &purpose(1), &[event(4.0)]).unwrap_err();
@@ -153,11 +140,7 @@ fn noise_of_a_few_lattice_steps_is_refused() {
     let store = Store::in_memory().unwrap();
     let ledger = ledger(&store, 6.0);
     let coarse = Event {
-        mechanism: Mechanism::Gaussian {
-            noise_multiplier: 4.0,
-            sigma_units: 4.0,
-            coordinates: 31,
-        },
+        mechanism: Mechanism::Gaussian { noise_multiplier: 4.0, sigma_units: 4.0, coordinates: 31 },
         ..event(4.0)
     };
     let refused = ledger.reserve("ct", &purpose(1), &[coarse]).unwrap_err();

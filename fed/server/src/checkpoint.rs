@@ -134,7 +134,8 @@ pub fn read_model(path: &Path) -> Result<Tensors, Reason> {
     let mut tensors = Tensors::default();
     for (name, view) in file.tensors() {
         let tensor = tensor(view.dtype(), view.shape(), view.data());
-        let tensor = tensor.ok_or_else(|| failed(format!("tensor `{name}` is neither f32 nor f64")))?;
+        let tensor =
+            tensor.ok_or_else(|| failed(format!("tensor `{name}` is neither f32 nor f64")))?;
         tensors.0.insert(name, tensor);
     }
     Ok(tensors)
@@ -143,8 +144,12 @@ pub fn read_model(path: &Path) -> Result<Tensors, Reason> {
 fn tensor(dtype: Dtype, shape: &[usize], data: &[u8]) -> Option<Tensor> {
     let dims: Vec<u64> = shape.iter().map(|&dim| dim as u64).collect();
     let values = match dtype {
-        Dtype::F32 => Values::F32(data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-        Dtype::F64 => Values::F64(data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect()),
+        Dtype::F32 => {
+            Values::F32(data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+        }
+        Dtype::F64 => {
+            Values::F64(data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect())
+        }
         _ => return None,
     };
     Tensor::new(Shape::new(dims)?, values)
@@ -199,7 +204,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let none = Checkpoint::read(folder.path(), &["model"], &["kept"]).unwrap();
         assert_eq!(none, None);
-        let scalar = Tensor::new(Shape::new(vec![]).unwrap(), Values::F64(vec![0.1 + 0.2])).unwrap();
+        let scalar =
+            Tensor::new(Shape::new(vec![]).unwrap(), Values::F64(vec![0.1 + 0.2])).unwrap();
         let tensors = Tensors::from_iter([
             ("a/b".to_owned(), Tensor::vector(vec![1.5, -0.0, f32::MIN_POSITIVE])),
             ("s".to_owned(), scalar),

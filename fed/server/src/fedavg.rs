@@ -42,9 +42,16 @@ pub(crate) struct Fedavg {
 }
 
 impl Fedavg {
-    pub(crate) fn new(job: &Job, kind: DataKind, initial: Tensors, from: Option<Checkpoint>) -> Self {
+    pub(crate) fn new(
+        job: &Job,
+        kind: DataKind,
+        initial: Tensors,
+        from: Option<Checkpoint>,
+    ) -> Self {
         let zero = |tensors: &Tensors| {
-            let zeros = |(name, tensor): (&String, &Tensor)| (name.clone(), vec![0.0; tensor.values().len()]);
+            let zeros = |(name, tensor): (&String, &Tensor)| {
+                (name.clone(), vec![0.0; tensor.values().len()])
+            };
             tensors.0.iter().map(zeros).collect::<Flat>()
         };
         let mut workflow = Self {
@@ -84,7 +91,9 @@ impl Fedavg {
         let sign = if self.kind == DataKind::Gradient { -1.0 } else { 1.0 };
         for (name, tensor) in &sum.tensors.0 {
             let weight = sum.weights.get(name).copied().unwrap_or(1.0);
-            let (Some(velocity), Some(model)) = (self.velocity.get_mut(name), self.model.get_mut(name)) else {
+            let (Some(velocity), Some(model)) =
+                (self.velocity.get_mut(name), self.model.get_mut(name))
+            else {
                 continue;
             };
             let scale = 1.0 / (self.clip * weight);
@@ -116,10 +125,7 @@ impl Fedavg {
         if self.settings.average == Average::Tail {
             tensors.insert("tail", group(&self.tail));
         }
-        State {
-            tensors,
-            numbers: BTreeMap::from([("tail-rounds", self.tail_rounds)]),
-        }
+        State { tensors, numbers: BTreeMap::from([("tail-rounds", self.tail_rounds)]) }
     }
 
     fn shaped(&self, values: &Flat, make: impl Fn(Vec<f64>) -> Values) -> Tensors {
@@ -166,7 +172,8 @@ impl Workflow for Fedavg {
     fn model(&self) -> Tensors {
         if self.settings.average == Average::Tail && self.tail_rounds > 0.0 {
             let mean = |values: &Vec<f64>| values.iter().map(|x| x / self.tail_rounds).collect();
-            let means: Flat = self.tail.iter().map(|(name, values)| (name.clone(), mean(values))).collect();
+            let means: Flat =
+                self.tail.iter().map(|(name, values)| (name.clone(), mean(values))).collect();
             return self.shaped(&means, narrow);
         }
         self.shaped(&self.model, narrow)

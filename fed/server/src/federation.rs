@@ -105,13 +105,7 @@ impl Federation {
         for (name, record) in known {
             state.sites.entry(name).or_default().record = record;
         }
-        Self {
-            offer,
-            admission,
-            gate,
-            state: Mutex::new(state),
-            changed: watch::Sender::default(),
-        }
+        Self { offer, admission, gate, state: Mutex::new(state), changed: watch::Sender::default() }
     }
 
     pub(crate) fn gate(&self) -> &ServerGate {
@@ -252,12 +246,7 @@ impl Federation {
     /// What to tell a site now, if there is anything.
     fn turn(&self, name: &str) -> Option<Turn> {
         let mut state = self.lock();
-        let State {
-            sites,
-            round,
-            finished,
-            ..
-        } = &mut *state;
+        let State { sites, round, finished, .. } = &mut *state;
         let site = sites.entry(name.to_owned()).or_default();
         if *finished {
             site.told_finished = true;
@@ -280,16 +269,10 @@ impl Federation {
             let site = state.sites.entry(name.to_owned()).or_default();
             match status {
                 Status::Ready => site.ready = true,
-                Status::Refused {
-                    stage,
-                    round: None,
-                    code,
-                } => site.refused = Some((stage, code.on_wire())),
-                Status::Refused {
-                    stage,
-                    round: Some(number),
-                    code,
-                } => {
+                Status::Refused { stage, round: None, code } => {
+                    site.refused = Some((stage, code.on_wire()))
+                }
+                Status::Refused { stage, round: Some(number), code } => {
                     if let Some(round) = &mut state.round
                         && round.number == number
                         && round.asked.contains(name)
@@ -401,13 +384,7 @@ impl Sink for Upload {
     }
 
     fn finish(self: Box<Self>) -> Result<(), Reason> {
-        let Upload {
-            federation,
-            site: name,
-            number,
-            head_len,
-            incoming,
-        } = *self;
+        let Upload { federation, site: name, number, head_len, incoming } = *self;
         let whole = incoming.finish()?;
         federation.0.change(|state| {
             let round = state.round.as_mut().filter(|round| round.number == number);

@@ -124,7 +124,13 @@ impl Failure {
     }
 
     /// Too few sites answered: the code is that of the cause.
-    pub fn quorum(round: u32, answered: usize, wanted: u32, refusals: Vec<Refusal>, dropped: &[String]) -> Self {
+    pub fn quorum(
+        round: u32,
+        answered: usize,
+        wanted: u32,
+        refusals: Vec<Refusal>,
+        dropped: &[String],
+    ) -> Self {
         // 5 before 4 before 3 before the rest: the sterner cause names the failure.
         let cause = refusals.iter().max_by_key(|refusal| refusal.code.exit_code());
         let mut message = format!("round {round}: {answered} sites answered, {wanted} are needed");
@@ -135,12 +141,7 @@ impl Failure {
             message.push_str(&format!("; no answer in time from {}", dropped.join(", ")));
         }
         let code = cause.map_or(Code::TooFewSites, |refusal| refusal.code);
-        Self {
-            code,
-            message,
-            exit_code: code.exit_code(),
-            refusals,
-        }
+        Self { code, message, exit_code: code.exit_code(), refusals }
     }
 }
 

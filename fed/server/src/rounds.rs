@@ -57,13 +57,18 @@ impl Rounds<'_> {
         self.stopped()?;
         let gate = self.federation.gate();
         let task = Message::new("train", DataKind::Weights, Content::Plain(model));
-        let released = gate
-            .release(task, number, self.cancel)
-            .map_err(|refusal| failure(&refusal))?;
+        let released =
+            gate.release(task, number, self.cancel).map_err(|refusal| failure(&refusal))?;
         let parcel = released.handover().map_err(Failure::new)?;
         let kind = self.promise.kind;
         let sum = PlainSum::new(combine, kind, self.promise.schema.clone());
         let asked = self.ask(number);
+        if asked.len() < self.settings.min_sites as usize {
+            // Nobody is asked for what could not be used: it would cost their budgets.
+            let refusals = self.roster_refusals();
+            let wanted = self.settings.min_sites;
+            return Err(Failure::quorum(number, 0, wanted, refusals, &[]));
+        }
         self.federation.open(number, parcel, asked.clone(), Box::new(sum));
         let until = started + self.settings.round_timeout;
         let (federation, cancel) = (self.federation, self.cancel);
@@ -81,6 +86,13 @@ impl Rounds<'_> {
         };
         self.stopped()?;
         self.add(number, closed, started)
+    }
+
+    /// Refusals of the whole job.
+    fn roster_refusals(&self) -> Vec<Refusal> {
+        let refused = self.federation.roster().refused.into_iter();
+        let refusal = |(site, (stage, code))| Refusal::new(site, stage, Reason::new(code, ""));
+        refused.map(refusal).collect()
     }
 
     fn stopped(&self) -> Result<(), Failure> {
@@ -109,8 +121,8 @@ impl Rounds<'_> {
         let refusals: Vec<Refusal> = closed.refusals.into_iter().map(refusal).collect();
         let answered: Vec<String> = closed.answers.keys().cloned().collect();
         if answered.len() < self.settings.min_sites as usize {
-            let roster = self.federation.roster().refused.into_iter().map(refusal);
             let mut causes = refusals.clone();
+            let roster = self.roster_refusals().into_iter();
             causes.extend(roster.filter(|r| !refusals.iter().any(|known| known.site == r.site)));
             let wanted = self.settings.min_sites;
             let failed = Failure::quorum(number, answered.len(), wanted, causes, &closed.dropped);
@@ -176,12 +188,14 @@ impl Rounds<'_> {
     }
 
     /// Ends a round: its checkpoint and its record are on disk when this returns.
-    pub(crate) fn finish(&mut self, sum: Sum, metrics: Metrics, state: State) -> Result<(), Failure> {
-        let record = RoundRecord {
-            metrics,
-            wall_s: sum.started.elapsed().as_secs_f64(),
-            ..sum.record
-        };
+    pub(crate) fn finish(
+        &mut self,
+        sum: Sum,
+        metrics: Metrics,
+        state: State,
+    ) -> Result<(), Failure> {
+        let record =
+            RoundRecord { metrics, wall_s: sum.started.elapsed().as_secs_f64(), ..sum.record };
         self.done.push(record.clone());
         let checkpoint = Checkpoint {
             run: self.run.to_owned(),

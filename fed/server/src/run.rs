@@ -82,9 +82,7 @@ pub async fn run(
         rounds: kit.rounds,
         submitter: kit.submitter.unwrap_or(kit.name),
     };
-    let admission = CertificateOnly {
-        roster: kit.sites.clone(),
-    };
+    let admission = CertificateOnly { roster: kit.sites.clone() };
     let known = checkpoint.as_ref().map(|checkpoint| checkpoint.sites.clone());
     let known = known.unwrap_or_default();
     let federation = Arc::new(Federation::new(offer, Box::new(admission), gate, known));
@@ -140,9 +138,8 @@ pub async fn run(
             (ended, rounds.done)
         })
     };
-    let (ended, rounds) = working
-        .await
-        .map_err(|_| Reason::new(Code::StorageFailed, "the workflow panicked"))?;
+    let (ended, rounds) =
+        working.await.map_err(|_| Reason::new(Code::StorageFailed, "the workflow panicked"))?;
 
     federation.finish();
     let told = || federation.all_told().then_some(());
@@ -200,7 +197,8 @@ fn refusals(roster: &Roster) -> Vec<Refusal> {
 async fn gather(federation: &Federation, sites: &[String], cancel: &Cancel) -> Roster {
     let complete = || {
         let roster = federation.roster();
-        let known = |name: &String| roster.ready.contains(name) || roster.refused.contains_key(name);
+        let known =
+            |name: &String| roster.ready.contains(name) || roster.refused.contains_key(name);
         let all = !sites.is_empty() && sites.iter().all(known);
         (all || cancel.is_cancelled()).then_some(())
     };

@@ -33,11 +33,7 @@ fn storage(error: std::io::Error) -> Reason {
 
 impl Incoming {
     pub(crate) fn new(head: Head) -> Self {
-        Self {
-            check: head.body(),
-            head,
-            file: SpooledTempFile::new(IN_MEMORY),
-        }
+        Self { check: head.body(), head, file: SpooledTempFile::new(IN_MEMORY) }
     }
 
     pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), Reason> {
@@ -48,11 +44,7 @@ impl Incoming {
     pub(crate) fn finish(mut self) -> Result<Whole, Reason> {
         self.check.finish()?;
         self.file.seek(SeekFrom::Start(0)).map_err(storage)?;
-        Ok(Whole {
-            header: self.head.header,
-            file: self.file,
-            len: self.head.body_len,
-        })
+        Ok(Whole { header: self.head.header, file: self.file, len: self.head.body_len })
     }
 }
 

@@ -11,13 +11,17 @@ use privet_core::filter::Cancel;
 use privet_core::ledger::Ledger;
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, TaskId, Workload,
+    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, TaskId,
+    Workload,
 };
 use privet_store::{Store, StoreError};
 use privet_wire::{Client, Kit, KitError, Next, Role, WireError};
 
 /// How long a site keeps trying to reach its server.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Opens the ledger in a site's store.
+pub type OpenLedger = fn(Store, Arc<dyn Clock>) -> Result<Arc<dyn Ledger>, Reason>;
 
 /// What a site is made of, besides its kit.
 #[derive(Clone)]
@@ -27,7 +31,7 @@ pub struct Parts {
     /// What computes.
     pub workload: Arc<dyn Workload>,
     /// How a ledger is opened in the site's store.
-    pub ledger: fn(Store, Arc<dyn Clock>) -> Result<Arc<dyn Ledger>, Reason>,
+    pub ledger: OpenLedger,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -188,10 +192,9 @@ impl Agent<'_> {
         })?;
         let promise = parts.workload.promise(&job).map_err(refuse)?;
         let lane = self.gate.open(offer, &job, &promise)?;
-        let executor = parts
-            .workload
-            .executor(&job, lane.chain().dataset())
-            .map_err(|reason| Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule()))?;
+        let executor = parts.workload.executor(&job, lane.chain().dataset()).map_err(|reason| {
+            Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule())
+        })?;
         Ok((lane, executor, promise.schema.bytes()))
     }
 
@@ -229,9 +232,9 @@ impl Agent<'_> {
         let (executor, result) = execute(executor, task, &self.cancel).await?;
         let released = tokio::task::block_in_place(|| {
             let released = lane.release(ticket, result, &self.cancel)?;
-            released.handover().map_err(|reason| {
-                Refusal::new(site, Stage::TaskResult, reason).in_round(round)
-            })
+            released
+                .handover()
+                .map_err(|reason| Refusal::new(site, Stage::TaskResult, reason).in_round(round))
         });
         match released {
             Ok(parcel) => self.send(lane, id, round, &parcel).await?,
@@ -279,7 +282,8 @@ async fn execute(
     let cancel = cancel.clone();
     let run = move || {
         let run = AssertUnwindSafe(|| executor.execute(&task, &cancel));
-        let result = catch_unwind(run).unwrap_or_else(|_| TaskResult::failed("the executor panicked"));
+        let result =
+            catch_unwind(run).unwrap_or_else(|_| TaskResult::failed("the executor panicked"));
         (executor, result)
     };
     let ran = tokio::task::spawn_blocking(run).await;

@@ -59,13 +59,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "privet federation");
-        Ok(Self(CertifiedIssuer::self_signed(
-            params,
-            KeyPair::generate()?,
-        )?))
+        params.distinguished_name.push(DnType::CommonName, "privet federation");
+        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
     /// Certifies a fresh key. A server's name is [`SERVER_NAME`] whatever is asked.
@@ -104,7 +99,8 @@ impl Identity {
     /// # Errors
     /// When one of them cannot be read.
     pub fn load(kit: &Path) -> Result<Self, IdentityError> {
-        let unreadable = |name: &str| IdentityError::Unreadable(kit.join(name).display().to_string());
+        let unreadable =
+            |name: &str| IdentityError::Unreadable(kit.join(name).display().to_string());
         Ok(Self {
             key: PrivateKeyDer::from_pem_file(kit.join("key.pem"))
                 .map_err(|_| unreadable("key.pem"))?,

@@ -13,10 +13,23 @@
 //! [`Parcel`](privet_gate::Parcel), which only
 //! [`Released::handover`](privet_gate::Released::handover) gives.
 //!
-//! ```compile_fail
+//! ```
+//! async fn send(client: &privet_wire::Client, released: privet_gate::Released) {
+//!     if let Ok(parcel) = released.handover() {
+//!         let _ = client.submit(&parcel).await;
+//!     }
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! // Nor what was not handed over.
+//! async fn early(client: &privet_wire::Client, released: privet_gate::Released) {
+//!     let _ = client.submit(&released).await;
+//! }
+//! ```
+//! ```compile_fail,E0308
 //! // A message cannot be sent.
 //! async fn leak(client: &privet_wire::Client, message: privet_core::Message) {
-//!     let _ = client.submit(message).await;
+//!     let _ = client.submit(&message).await;
 //! }
 //! ```
 

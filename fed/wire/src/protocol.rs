@@ -16,13 +16,8 @@ pub(crate) use generated::{
     Turn as TurnNumber,
 };
 
-const STAGES: [Stage; 5] = [
-    Stage::Compile,
-    Stage::Join,
-    Stage::Job,
-    Stage::TaskData,
-    Stage::TaskResult,
-];
+const STAGES: [Stage; 5] =
+    [Stage::Compile, Stage::Join, Stage::Job, Stage::TaskData, Stage::TaskResult];
 
 /// A code as a number above 0.
 pub(crate) fn code_number(code: Code) -> u32 {

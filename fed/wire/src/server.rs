@@ -91,8 +91,7 @@ fn refused(reason: &Reason) -> Rpc {
 
 fn caller<T>(request: &Request<T>) -> Result<Arc<Peer>, Rpc> {
     let peer = request.extensions().get::<Arc<Peer>>();
-    peer.cloned()
-        .ok_or_else(|| Rpc::unauthenticated("no certificate"))
+    peer.cloned().ok_or_else(|| Rpc::unauthenticated("no certificate"))
 }
 
 #[tonic::async_trait]
@@ -104,9 +103,7 @@ impl<S: Service> Federation for Adapter<S> {
         }
         let offer = self.0.join(&peer).map_err(|reason| refused(&reason))?;
         let offer = serde_json::to_vec(&offer).map_err(|_| Rpc::internal("offer"))?;
-        Ok(Response::new(JoinReply {
-            offer: offer.into(),
-        }))
+        Ok(Response::new(JoinReply { offer: offer.into() }))
     }
 
     type NextStream = Pin<Box<dyn Stream<Item = Result<Frame, Rpc>> + Send>>;
@@ -125,9 +122,7 @@ impl<S: Service> Federation for Adapter<S> {
             Turn::Task(_) => TurnNumber::Task,
             Turn::Finished => TurnNumber::Finished,
         };
-        let mut list = vec![Frame {
-            part: Some(Part::Turn(number.into())),
-        }];
+        let mut list = vec![Frame { part: Some(Part::Turn(number.into())) }];
         if let Turn::Task(parcel) = &turn {
             list.extend(frames(parcel));
         }
@@ -164,10 +159,7 @@ impl<S: Service> Federation for Adapter<S> {
         }
     }
 
-    async fn report(
-        &self,
-        request: Request<StatusMessage>,
-    ) -> Result<Response<ReportReply>, Rpc> {
+    async fn report(&self, request: Request<StatusMessage>) -> Result<Response<ReportReply>, Rpc> {
         let peer = caller(&request)?;
         let status = decode_status(request.get_ref());
         let status = status.ok_or_else(|| Rpc::invalid_argument("status"))?;
@@ -237,11 +229,7 @@ async fn accept<S: Service>(
             service.connected(&peer);
             let lost = peer.clone();
             let ended = Ended(Some(Box::new(move || service.lost(&lost))));
-            let stream = ServerStream {
-                stream,
-                peer,
-                _ended: ended,
-            };
+            let stream = ServerStream { stream, peer, _ended: ended };
             let _ = accepted.send(Ok(stream)).await;
         });
     }

@@ -55,10 +55,11 @@ pub(crate) fn server_name() -> Option<ServerName<'static>> {
 }
 
 /// Who is at the other end; `None` when it showed no certificate with a name.
-pub(crate) fn peer<T>(connection: &ConnectionCommon<T>, certificates: Option<&[CertificateDer<'_>]>) -> Option<Peer> {
-    let exporter = connection
-        .export_keying_material([0u8; 32], EXPORTER_LABEL, None)
-        .ok()?;
+pub(crate) fn peer<T>(
+    connection: &ConnectionCommon<T>,
+    certificates: Option<&[CertificateDer<'_>]>,
+) -> Option<Peer> {
+    let exporter = connection.export_keying_material([0u8; 32], EXPORTER_LABEL, None).ok()?;
     let (_, certificate) = X509Certificate::from_der(certificates?.first()?).ok()?;
     let name = certificate.subject().iter_common_name().next()?;
     Some(Peer {
@@ -114,7 +115,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -12,14 +12,17 @@ fn check(unit: &str, out: &str, more: &str, job_more: &str, promise: &Promise) -
     match Chain::compile(&policy, &job(job_more), promise, &registry(), "local") {
         Ok(_) => "ok".to_owned(),
         Err(CompileError::Refused(refusal)) => refusal.code.to_string(),
-        Err(CompileError::Invalid(findings)) => format!("{} line {}", findings[0].code, findings[0].line),
+        Err(CompileError::Invalid(findings)) => {
+            format!("{} line {}", findings[0].code, findings[0].line)
+        }
     }
 }
 
 #[test]
 fn record_level_noise_is_paid_and_derived() {
     let policy = policy("record", &format!("[{GAUSSIAN}]"), "");
-    let chain = Chain::compile(&policy, &job(""), &promise(Some(bound())), &registry(), "local").unwrap();
+    let chain =
+        Chain::compile(&policy, &job(""), &promise(Some(bound())), &registry(), "local").unwrap();
     assert_eq!(chain.noise_multiplier(), Some(4.0));
     let Mechanism::Gaussian { sigma_units, coordinates, .. } = chain.events()[0].mechanism;
     assert_eq!(coordinates, 3);
@@ -61,10 +64,7 @@ fn requirements_hold() {
     assert_eq!(with("protect = { scheme = \"threshold\", min-sites = 4 }", ""), "not-built");
     assert_eq!(with("", "[protect]\nscheme = \"threshold\"\nmin-sites = 4"), "not-built");
     assert_eq!(with("metrics = { allow = [\"loss\"] }", ""), "metric-refused");
-    let steps = Promise {
-        local_steps: 2,
-        ..record.clone()
-    };
+    let steps = Promise { local_steps: 2, ..record.clone() };
     assert_eq!(check("record", &noise, "", "", &steps), "local-steps");
 }
 
@@ -79,24 +79,23 @@ fn no_rule_no_job() {
     let mut other = job("");
     other.train.dataset = "mr".into();
     assert_eq!(code(&other), Code::UnknownDataset);
-    let statistics = Job {
-        workflow: crate::WorkflowKind::Statistics,
-        ..job("")
-    };
+    let statistics = Job { workflow: crate::WorkflowKind::Statistics, ..job("") };
     assert_eq!(code(&statistics), Code::NoMatchingRule);
 }
 
 /// A job's filters come before the site's on the way out and after them on the way in.
 #[test]
 fn site_filters_are_nearest_the_wire() {
-    let filter = |at: &str| format!("[[filter]]\ntask = [\"train\"]\nat = \"{at}\"\nfilter = \"schema\"\n");
+    let filter =
+        |at: &str| format!("[[filter]]\ntask = [\"train\"]\nat = \"{at}\"\nfilter = \"schema\"\n");
     let policy = policy(
         "record",
         &format!("[{GAUSSIAN}]"),
         "in = [{ filter = \"max-size\", bytes = \"1 MiB\" }]",
     );
     let job = job(&(filter("out") + &filter("in")));
-    let chain = Chain::compile(&policy, &job, &promise(Some(bound())), &registry(), "local").unwrap();
+    let chain =
+        Chain::compile(&policy, &job, &promise(Some(bound())), &registry(), "local").unwrap();
     let tags = |links: &[Link]| links.iter().map(Link::tag).collect::<Vec<_>>();
     assert_eq!(tags(&chain.out), ["schema@job", "gaussian@site"]);
     assert_eq!(tags(&chain.input), ["max-size@site", "schema@job"]);

@@ -16,7 +16,8 @@ fn code(text: &str) -> String {
 
 #[test]
 fn a_whole_policy_is_read() {
-    let policy = parse_policy(&policy_text("record", GOOD, "require = { rounds-max = 24 }")).unwrap();
+    let policy =
+        parse_policy(&policy_text("record", GOOD, "require = { rounds-max = 24 }")).unwrap();
     assert_eq!((policy.site.as_str(), policy.rules.len()), ("north", 1));
     let rule = &policy.rules[0];
     assert_eq!((rule.rounds_max, rule.weight), (Some(24), Weight::Records));
@@ -92,10 +93,7 @@ fn the_wildcard_matches_every_task() {
         submitter: "local",
     };
     assert!(policy.rule(&asked).is_some());
-    let other = Asked {
-        dataset: "mr",
-        ..asked
-    };
+    let other = Asked { dataset: "mr", ..asked };
     assert!(policy.rule(&other).is_none());
 }
 

@@ -19,7 +19,13 @@ struct Bench {
     prover: Prover,
 }
 
-fn bench(unit: &str, out: &str, job_more: &str, promise: Promise, own: Option<FilterSpec>) -> Bench {
+fn bench(
+    unit: &str,
+    out: &str,
+    job_more: &str,
+    promise: Promise,
+    own: Option<FilterSpec>,
+) -> Bench {
     let (mut registry, prover) = registry_and_prover();
     let job = match own {
         None => job(job_more),
@@ -27,7 +33,8 @@ fn bench(unit: &str, out: &str, job_more: &str, promise: Promise, own: Option<Fi
             registry.register(spec).unwrap();
             let features = crate::Source::new("features.toml", "a = [0.0, 1.0]\n");
             let source = crate::Source::new("job.toml", crate::testing::job_text(job_more));
-            crate::Job::parse(&source, Some(&features), std::path::Path::new(""), &registry).unwrap()
+            crate::Job::parse(&source, Some(&features), std::path::Path::new(""), &registry)
+                .unwrap()
         }
     };
     let policy = policy(unit, out, "");
@@ -49,12 +56,7 @@ fn bench(unit: &str, out: &str, job_more: &str, promise: Promise, own: Option<Fi
         submitter: "local".into(),
     };
     let lane = gate.open(&offer, &job, &promise).unwrap();
-    Bench {
-        lane,
-        ledger,
-        log,
-        prover,
-    }
+    Bench { lane, ledger, log, prover }
 }
 
 fn record_bench() -> Bench {
@@ -63,18 +65,19 @@ fn record_bench() -> Bench {
 
 fn task(round: u32) -> Arrived {
     let scalar = Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![0.5])).unwrap();
-    let tensors = [
-        ("bias".to_owned(), scalar),
-        ("weight".to_owned(), Tensor::vector(vec![1.0, -1.0])),
-    ];
-    let message = Message::new("train", DataKind::Weights, Content::Plain(Tensors::from_iter(tensors)));
+    let tensors =
+        [("bias".to_owned(), scalar), ("weight".to_owned(), Tensor::vector(vec![1.0, -1.0]))];
+    let message =
+        Message::new("train", DataKind::Weights, Content::Plain(Tensors::from_iter(tensors)));
     let encoded = envelope::encode(message, round, None).unwrap();
     let body: Vec<u8> = encoded.body.iter().flat_map(|piece| piece.to_vec()).collect();
     Arrived::new(&encoded.head, &body).unwrap()
 }
 
 fn sums(prover: &Prover) -> Message {
-    let tensor = |dims: Vec<u64>, values: Vec<i64>| LatticeTensor::new(Shape::new(dims).unwrap(), values).unwrap();
+    let tensor = |dims: Vec<u64>, values: Vec<i64>| {
+        LatticeTensor::new(Shape::new(dims).unwrap(), values).unwrap()
+    };
     let tensors = BTreeMap::from([
         ("bias".to_owned(), tensor(vec![], vec![7])),
         ("weight".to_owned(), tensor(vec![2], vec![8, 9])),
@@ -116,7 +119,8 @@ fn bytes_come_after_the_commitment_and_the_audit_line() {
 #[test]
 fn a_retry_sends_the_same_bytes_and_pays_once() {
     let bench = record_bench();
-    let parcel = answer(&bench, 1, TaskResult::done(sums(&bench.prover))).unwrap().handover().unwrap();
+    let parcel =
+        answer(&bench, 1, TaskResult::done(sums(&bench.prover))).unwrap().handover().unwrap();
     let kept = bench.lane.kept(task(1).id()).unwrap().unwrap();
     assert_eq!(kept.head(), parcel.head());
     assert_eq!(kept.body().concat(), parcel.body().concat());
@@ -172,7 +176,10 @@ fn answers_that_were_not_promised_are_refused() {
     let bench = bench("site", r#"[{ filter = "schema" }]"#, "", promise(None), None);
     let scalar = |x: f32| Tensor::new(Shape::new(vec![]).unwrap(), Values::F32(vec![x])).unwrap();
     let good = || {
-        let tensors = [("bias".to_owned(), scalar(0.0)), ("weight".to_owned(), Tensor::vector(vec![1.0, 2.0]))];
+        let tensors = [
+            ("bias".to_owned(), scalar(0.0)),
+            ("weight".to_owned(), Tensor::vector(vec![1.0, 2.0])),
+        ];
         Message::new("train", DataKind::WeightDiff, Content::Plain(Tensors::from_iter(tensors)))
     };
     let with = |name: &str, tensor: Tensor| {
@@ -215,7 +222,10 @@ fn answers_that_were_not_promised_are_refused() {
     for (round, (result, code)) in (1..).zip(cases) {
         let refused = answer(&bench, round, result).err().unwrap();
         assert_eq!(refused.code, code);
-        assert_eq!(refused.code.on_wire(), if code == Code::MetricRefused { code } else { Code::Withheld });
+        assert_eq!(
+            refused.code.on_wire(),
+            if code == Code::MetricRefused { code } else { Code::Withheld }
+        );
     }
     assert!(answer(&bench, 20, TaskResult::done(good())).is_ok());
 }
@@ -254,7 +264,10 @@ fn a_panicking_filter_refuses_and_the_gate_lives_on() {
     let bench = bench("record", NOISE, &job_filter("panics"), promise(Some(bound())), Some(spec));
     for round in 1..=2 {
         let refused = answer(&bench, round, TaskResult::done(sums(&bench.prover))).err().unwrap();
-        assert_eq!((refused.code, refused.filter.as_deref()), (Code::FilterPanicked, Some("panics")));
+        assert_eq!(
+            (refused.code, refused.filter.as_deref()),
+            (Code::FilterPanicked, Some("panics"))
+        );
     }
     assert_eq!(states(&bench), [EntryState::Released; 2]);
 }
@@ -267,7 +280,11 @@ fn an_undo_filter_does_not_get_past_the_site() {
         fn plan(&self, flow: privet_core::flow::Flow) -> Result<privet_core::flow::Flow, Reason> {
             Ok(flow) // lies: it keeps the bound
         }
-        fn apply(&self, mut message: Message, _: &mut FilterContext<'_>) -> Result<Message, Reason> {
+        fn apply(
+            &self,
+            mut message: Message,
+            _: &mut FilterContext<'_>,
+        ) -> Result<Message, Reason> {
             if let Content::Lattice(lattice) = message.content {
                 let raw = lattice.map::<Reason>(|values| {
                     values.fill(1_000_000_000);
@@ -294,11 +311,8 @@ fn a_refusal_is_audited_whole_and_leaves_as_a_code() {
     let refusal = answer(&bench, 1, TaskResult::failed("a note")).err().unwrap();
     let released = bench.lane.gate.refuse(&refusal, Some("demo"));
     let status = released.handover().unwrap().status();
-    let expected = Status::Refused {
-        stage: Stage::TaskResult,
-        round: Some(1),
-        code: Code::Withheld,
-    };
+    let expected =
+        Status::Refused { stage: Stage::TaskResult, round: Some(1), code: Code::Withheld };
     assert_eq!(status, Some(expected));
     let log = bench.log.0.lock().unwrap();
     let entry = log.last().unwrap();
@@ -308,7 +322,8 @@ fn a_refusal_is_audited_whole_and_leaves_as_a_code() {
 #[test]
 fn a_task_must_be_the_jobs() {
     let bench = record_bench();
-    let code = |arrived: Arrived| bench.lane.begin(arrived, &Cancel::default()).err().map(|r| r.code);
+    let code =
+        |arrived: Arrived| bench.lane.begin(arrived, &Cancel::default()).err().map(|r| r.code);
     let mut other = task(1);
     other.header.task = "psi".into();
     assert_eq!(code(other), Some(Code::UnexpectedTask));

@@ -54,8 +54,10 @@ pub(super) fn line(chart: &Line<'_>) -> Markup {
         let share = if last.0 > first { (round - first) / (last.0 - first) } else { 0.5 };
         LEFT + share * (WIDTH - LEFT - RIGHT)
     };
-    let y = |value: f64| HEIGHT - BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - BOTTOM - TOP);
-    let path: Vec<String> = chart.points.iter().map(|&(r, v)| format!("{:.1},{:.1}", x(r), y(v))).collect();
+    let y =
+        |value: f64| HEIGHT - BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - BOTTOM - TOP);
+    let path: Vec<String> =
+        chart.points.iter().map(|&(r, v)| format!("{:.1},{:.1}", x(r), y(v))).collect();
     let description = format!(
         "{} by round, from {} in round {} to {} in round {}",
         chart.title,

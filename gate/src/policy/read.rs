@@ -1,0 +1,434 @@
+//! Reading a policy file: its form as it is written, and what is wrong with it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use privet_core::Registry;
+use privet_core::sensitivity::{Adjacency, Unit};
+use privet_crypto::Digest;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When, is_name};
+use crate::filter_use::{self, FilterTable, FilterUse};
+use crate::finding::{Finding, Severity, Source, did_you_mean, parse};
+
+mod file {
+    //! The file as it is written.
+    use super::*;
+
+    fn yes() -> bool {
+        true
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct File {
+        pub schema: Spanned<u32>,
+        pub site: Site,
+        pub peers: Option<Spanned<Peers>>,
+        #[serde(default)]
+        pub dataset: BTreeMap<Spanned<String>, Dataset>,
+        #[serde(default)]
+        pub rule: Vec<Spanned<Rule>>,
+        #[serde(default)]
+        pub psi: Vec<Spanned<Psi>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Site {
+        pub name: Spanned<String>,
+        pub owner: Option<String>,
+        pub review_by: Option<Spanned<toml::value::Datetime>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Peers {
+        #[allow(dead_code)] // checked for its form; its first user is sealing
+        pub pin: Vec<String>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Dataset {
+        pub path: PathBuf,
+        pub unit: Unit,
+        #[serde(default)]
+        pub adjacency: Adjacency,
+        pub label: Option<String>,
+        pub records: Spanned<u64>,
+        pub budget: Spanned<Budget>,
+        pub currency: Option<Spanned<String>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Budget {
+        pub epsilon: f64,
+        pub delta: f64,
+        pub window: Option<Spanned<String>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Rule {
+        pub id: Spanned<String>,
+        pub when: Spanned<When>,
+        pub out: OutValue,
+        #[serde(default, rename = "in")]
+        pub input: Vec<FilterTable>,
+        pub protect: Option<Protect>,
+        #[serde(default = "yes")]
+        pub allow_job_protection: bool,
+        #[serde(default)]
+        pub require: Require,
+        #[serde(default)]
+        pub metrics: Metrics,
+        #[serde(default)]
+        pub weight: Weight,
+    }
+
+    #[derive(Deserialize, Default)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Require {
+        pub attested: Option<Attested>,
+        pub rounds_max: Option<u32>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    #[allow(dead_code)] // checked for its form; its first user is attestation
+    pub(super) struct Attested {
+        #[serde(default)]
+        pub server: Vec<String>,
+        #[serde(default)]
+        pub sites: Vec<String>,
+        pub max_age: Option<String>,
+        #[serde(default)]
+        pub allow_simulated: bool,
+    }
+
+    #[derive(Deserialize, Default)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Metrics {
+        #[serde(default)]
+        pub allow: Vec<String>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    #[allow(dead_code)] // checked for its form; its first user is set intersection
+    pub(super) struct Psi {
+        pub dataset: String,
+        pub peers: Vec<String>,
+        pub reveal: Reveal,
+        pub min_intersection: u64,
+        pub max_fraction: f64,
+        pub runs: Runs,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub(super) enum Reveal {
+        Size,
+        Rows,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    #[allow(dead_code)] // checked for its form; its first user is set intersection
+    pub(super) struct Runs {
+        pub max: u32,
+        pub window: String,
+    }
+
+    /// Text or a list; written by hand, since serde's untagged enums lose the places.
+    pub(super) enum OutValue {
+        Text(String),
+        List(Vec<FilterTable>),
+    }
+
+    impl<'de> Deserialize<'de> for OutValue {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl<'de> serde::de::Visitor<'de> for Visitor {
+                type Value = OutValue;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a list of filters, or \"danger-unfiltered\"")
+                }
+                fn visit_str<E>(self, text: &str) -> Result<OutValue, E> {
+                    Ok(OutValue::Text(text.to_owned()))
+                }
+                fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                    self,
+                    mut list: A,
+                ) -> Result<OutValue, A::Error> {
+                    let mut tables = Vec::new();
+                    while let Some(table) = list.next_element()? {
+                        tables.push(table);
+                    }
+                    Ok(OutValue::List(tables))
+                }
+            }
+            deserializer.deserialize_any(Visitor)
+        }
+    }
+}
+
+/// Reads a policy; `folder` is where its relative paths start.
+pub(super) fn policy(
+    source: &Source,
+    folder: &Path,
+    registry: &Registry,
+) -> Result<Policy, Vec<Finding>> {
+    let file: file::File = parse(source).map_err(|finding| vec![finding])?;
+    let mut reader = Reader { source, registry, findings: Vec::new() };
+    let policy = reader.policy(file, folder);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        reader.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
+    if errors.is_empty() { Ok(Policy { warnings, ..policy }) } else { Err(errors) }
+}
+
+struct Reader<'a> {
+    source: &'a Source,
+    registry: &'a Registry,
+    findings: Vec<Finding>,
+}
+
+impl Reader<'_> {
+    fn error(&mut self, code: &str, message: impl Into<String>, span: Range<usize>, help: &str) {
+        let finding = self.source.error(code, message, span);
+        self.findings.push(finding.help(help));
+    }
+
+    fn policy(&mut self, file: file::File, folder: &Path) -> Policy {
+        if *file.schema.get_ref() != 1 {
+            let message = format!("schema {} is not known", file.schema.get_ref());
+            self.error("unknown-schema", message, file.schema.span(), "write `schema = 1`");
+        }
+        let name = file.site.name;
+        if !is_name(name.get_ref()) {
+            self.error(
+                "invalid",
+                "a site's name is made of letters, digits, `-`, `_` and `.`",
+                name.span(),
+                "for example `royal-example`",
+            );
+        }
+        if let Some(review) = &file.site.review_by
+            && review.get_ref().date.is_none()
+        {
+            self.error(
+                "invalid",
+                "`review-by` is no date",
+                review.span(),
+                "for example 2027-01-31",
+            );
+        }
+        if let Some(peers) = &file.peers {
+            let form = |pin: &String| {
+                pin.strip_prefix("sha256:").is_some_and(|hex| {
+                    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+                })
+            };
+            if !peers.get_ref().pin.iter().all(form) {
+                self.error(
+                    "invalid",
+                    "a pin is `sha256:` and 64 hex digits",
+                    peers.span(),
+                    "take the SHA-256 of the peer certificate's public key (SPKI)",
+                );
+            }
+        }
+        let datasets: BTreeMap<_, _> = file
+            .dataset
+            .into_iter()
+            .map(|(id, dataset)| (id.get_ref().clone(), self.dataset(id, dataset, folder)))
+            .collect();
+        let rules = self.rules(file.rule, &datasets);
+        for psi in &file.psi {
+            let message =
+                "set intersection is not built in this version: this section permits nothing";
+            let finding = self.source.error("not-built", message, psi.span());
+            self.findings.push(finding.warning());
+        }
+        Policy {
+            site: name.into_inner(),
+            owner: file.site.owner,
+            datasets,
+            rules,
+            digest: Digest::of(self.source.text.as_bytes()).hex(),
+            source: self.source.clone(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn dataset(&mut self, id: Spanned<String>, file: file::Dataset, folder: &Path) -> Dataset {
+        if !is_name(id.get_ref()) {
+            self.error(
+                "invalid",
+                "a data set's name is made of letters, digits, `-`, `_` and `.`",
+                id.span(),
+                "for example `ct-2026`",
+            );
+        }
+        let budget = file.budget.get_ref();
+        if !(budget.epsilon.is_finite() && budget.epsilon > 0.0) {
+            let span = file.budget.span();
+            self.error("invalid", "`epsilon` must be finite and above 0", span, "for example 6.0");
+        }
+        if !(budget.delta > 0.0 && budget.delta < 1.0) {
+            let span = file.budget.span();
+            self.error("invalid", "`delta` must lie between 0 and 1", span, "for example 1e-5");
+        }
+        if *file.records.get_ref() == 0 {
+            let span = file.records.span();
+            self.error(
+                "invalid",
+                "`records` must be at least 1",
+                span,
+                "declare how many there are",
+            );
+        }
+        if let Some(window) = &budget.window
+            && window.get_ref() != "lifetime"
+        {
+            let message =
+                format!("a budget window `{}` is not built in this version", window.get_ref());
+            self.error("not-built", message, window.span(), "write \"lifetime\", or leave it out");
+        }
+        if let Some(currency) = &file.currency
+            && currency.get_ref() != "gaussian"
+        {
+            let message =
+                format!("the currency `{}` is not built in this version", currency.get_ref());
+            self.error(
+                "not-built",
+                message,
+                currency.span(),
+                "write \"gaussian\", or leave it out",
+            );
+        }
+        Dataset {
+            id: id.into_inner(),
+            path: folder.join(file.path),
+            unit: file.unit,
+            adjacency: file.adjacency,
+            label: file.label,
+            records: file.records.into_inner(),
+            epsilon: budget.epsilon,
+            delta: budget.delta,
+        }
+    }
+
+    fn rules(
+        &mut self,
+        rules: Vec<Spanned<file::Rule>>,
+        datasets: &BTreeMap<String, Dataset>,
+    ) -> Vec<Rule> {
+        let mut read: Vec<Rule> = Vec::new();
+        for rule in rules {
+            let whole = rule.span();
+            let file = rule.into_inner();
+            let (id, when) = (file.id.get_ref().clone(), file.when.get_ref().clone());
+            if read.iter().any(|earlier| earlier.id == id) {
+                let message = format!("there are two rules `{id}`");
+                self.error("duplicate-rule", message, file.id.span(), "give each its own id");
+            }
+            self.when(&file.when, datasets);
+            if let Some(earlier) = read.iter().find(|earlier| earlier.when.shadows(&when)) {
+                let message = format!(
+                    "rule `{id}` can never match: rule `{}` above it takes all that it would",
+                    earlier.id
+                );
+                let help = "the first match is the only one: put the narrower rule first";
+                self.error("unreachable-rule", message, file.id.span(), help);
+            }
+            let out = match file.out {
+                file::OutValue::Text(text) if text == DANGER_UNFILTERED => Out::DangerUnfiltered,
+                file::OutValue::Text(text) => {
+                    let message = format!("`out = \"{text}\"` says nothing");
+                    let help = "write a list of filters, or \"danger-unfiltered\"";
+                    self.error("unknown-value", message, file.id.span(), help);
+                    Out::Filters(Vec::new())
+                }
+                file::OutValue::List(list) if list.is_empty() => {
+                    let message = format!("rule `{id}` has an empty `out`");
+                    let help =
+                        "list the filters, or write \"danger-unfiltered\" to let everything leave";
+                    self.error("empty-out", message, file.id.span(), help);
+                    Out::Filters(Vec::new())
+                }
+                file::OutValue::List(list) => Out::Filters(self.filters(&list)),
+            };
+            let input = self.filters(&file.input);
+            if file.require.rounds_max == Some(0) {
+                let help = "use a `block` filter to refuse every job";
+                self.error("invalid", "`rounds-max` must be at least 1", whole, help);
+            }
+            read.push(Rule {
+                id,
+                when,
+                out,
+                input,
+                rounds_max: file.require.rounds_max,
+                attested: file.require.attested.is_some(),
+                protect: file.protect,
+                allow_job_protection: file.allow_job_protection,
+                metrics: file.metrics.allow,
+                weight: file.weight,
+                span: file.id.span(),
+            });
+        }
+        read
+    }
+
+    fn when(&mut self, when: &Spanned<When>, datasets: &BTreeMap<String, Dataset>) {
+        let (span, when) = (when.span(), when.get_ref());
+        if when.task.is_empty() {
+            self.error(
+                "unreachable-rule",
+                "`task` is empty: the rule can never match",
+                span.clone(),
+                "name a task, or write [\"*\"]",
+            );
+        }
+        for task in &when.task {
+            if task != "*" && !TASKS.contains(&task.as_str()) {
+                let help = did_you_mean(
+                    task,
+                    TASKS,
+                    "tasks are train, statistics and psi; \"*\" is every task",
+                );
+                let message = format!("there is no task `{task}`: the rule would never match it");
+                let span = self.within(&span, task);
+                self.error("unknown-task", message, span, &help);
+            }
+        }
+        if !datasets.contains_key(&when.dataset) {
+            let names = datasets.keys().map(String::as_str);
+            let help = did_you_mean(&when.dataset, names, "declare it as [dataset.NAME]");
+            let message = format!("there is no data set `{}`", when.dataset);
+            let span = self.within(&span, &when.dataset);
+            self.error("unknown-dataset", message, span, &help);
+        }
+    }
+
+    /// The quoted word within a span, or all of the span.
+    fn within(&self, span: &Range<usize>, word: &str) -> Range<usize> {
+        let text = self.source.text.get(span.clone()).unwrap_or("");
+        match text.find(&format!("\"{word}\"")) {
+            Some(at) => span.start + at..span.start + at + word.len() + 2,
+            None => span.clone(),
+        }
+    }
+
+    fn filters(&mut self, list: &[FilterTable]) -> Vec<FilterUse> {
+        let read =
+            |table| filter_use::read(table, &[], self.source, self.registry, &mut self.findings);
+        list.iter().filter_map(read).collect()
+    }
+}
