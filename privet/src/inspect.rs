@@ -190,15 +190,11 @@ pub(crate) fn ledger_for(
     Ok(ledger)
 }
 
-/// Accounts of a site folder.
+/// Accounts of a site folder; none where it has no ledger yet.
 ///
 /// # Errors
-/// When the folder has no ledger, or another process uses it.
+/// When another process uses it, or it cannot be read.
 pub fn budget(site_dir: &Path) -> Result<Vec<Statement>, Reason> {
-    if !site_dir.join("ledger").exists() {
-        let detail = format!("{} holds no ledger", site_dir.display());
-        return Err(Reason::new(Code::DataUnreadable, detail));
-    }
     statements(site_dir)
 }
 

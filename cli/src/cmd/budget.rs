@@ -6,7 +6,7 @@ use privet::core::ledger::{Statement, rounded_up};
 use serde_json::{Value, json};
 
 use super::Ended;
-use crate::out::Out;
+use crate::out::{Failed, Out};
 
 /// Privacy budgets of a site.
 #[derive(clap::Subcommand)]
@@ -14,7 +14,7 @@ pub(crate) enum Command {
     /// Show what is spent, reserved and left, and what for.
     #[command(after_help = "Examples:
   privet budget show --site-dir workspace/hospitals/sites/north
-  privet budget show --site-dir /srv/privet --json")]
+  privet budget show --site-dir workspace/hospitals/sites/east --json")]
     Show {
         /// The site's folder.
         #[arg(long)]
@@ -55,6 +55,11 @@ fn document(statement: &Statement) -> Value {
 
 pub(crate) fn main(command: &Command, out: &Out) -> Ended {
     let Command::Show { site_dir } = command;
+    if !site_dir.join("ledger").exists() {
+        let message = format!("{} holds no ledger", site_dir.display());
+        return Err(Failed::new(2, "unreadable", message)
+            .help("name a site's folder: WORKSPACE/sites/NAME, or its kit"));
+    }
     let statements = privet::budget(site_dir)?;
     let name = site_dir.file_name().unwrap_or_default().to_string_lossy();
     let datasets: Vec<Value> = statements.iter().map(document).collect();
