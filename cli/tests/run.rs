@@ -178,6 +178,47 @@ fn five_splits_reach_their_accuracy() {
     assert!(mean >= 0.935, "mean accuracy {mean}");
 }
 
+/// Two of five sites a round, other ones in other rounds.
+#[test]
+fn a_sample_of_the_sites_is_asked() {
+    let demo = Demo::default();
+    demo.edit("job.toml", "min-sites = 3", "min-sites = 2\nsample = 0.4");
+    let (code, result) = demo.run(&[]);
+    assert_eq!(code, 0);
+    let rounds = result["rounds"].as_array().unwrap();
+    assert!(rounds.iter().all(|round| round["answered"].as_array().unwrap().len() == 2));
+    let first = &rounds[0]["answered"];
+    assert!(rounds.iter().any(|round| round["answered"] != *first));
+    let answered: u64 = result["sites"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["rounds_answered"].as_u64().unwrap())
+        .sum();
+    assert_eq!(answered, 40);
+}
+
+/// Local steps of a network, by site, weighted by declared records.
+#[test]
+fn a_network_trains_by_site() {
+    let demo = Demo::default();
+    demo.edit(
+        "job.toml",
+        "record-clip = 0.5             # no record's gradient counts for more than this norm",
+        "learning-rate = 1.0",
+    )
+    .edit("job.toml", "local-steps = 1", "local-steps = 20")
+    .edit("job.toml", "\"logistic-regression\"", "\"mlp\"\nclasses = 2\nhidden = 8")
+    .edit("job.toml", "server-learning-rate = 4.0", "server-learning-rate = 1.0")
+    .edit("job.toml", "server-momentum = 0.9", "server-momentum = 0.0")
+    .edit_sites(&SITES, "unit = \"record\"", "unit = \"site\"")
+    .edit_sites(&SITES, "  { filter = \"gaussian\", noise-multiplier = 4.0 },\n", "");
+    let (code, result) = demo.run(&[]);
+    assert_eq!(code, 0, "{}", result["error"]);
+    assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.85, "{}", result["final"]);
+    assert_eq!(result["unaccounted"].as_array().unwrap().len(), 5);
+}
+
 #[test]
 fn it_runs_from_anywhere_and_without_a_terminal() {
     let demo = Demo::default();

@@ -17,6 +17,7 @@ use privet_core::receipt::Receipt;
 use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
 use privet_core::tensor::{Dtype, Schema, Shape, Slot, Tensor, Tensors, Values};
 use privet_core::{Code, Content, Message, Reason};
+use privet_crypto::Digest;
 use privet_crypto::codec::{DecodeError, Reader, Writer};
 use privet_crypto::transcript::Stream;
 
@@ -38,6 +39,10 @@ pub struct Head {
     /// BLAKE3 of the body.
     pub digest: [u8; 32],
 }
+
+/// Names one very message: the digest of its head, which holds the digest of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskId(pub(crate) Digest);
 
 /// A message as bytes. The pieces of the body are the tensors' own memory, not copies.
 pub(crate) struct Encoded {

@@ -33,7 +33,7 @@ mod testing;
 
 pub use audit::{AuditFile, Verification, verify};
 pub use chain::{Chain, CompileError, Owner};
-pub use envelope::{BodyCheck, Head, MAX_HEAD};
+pub use envelope::{BodyCheck, Head, MAX_HEAD, TaskId};
 pub use explain::{Explanation, Leaf, Privacy, Warning, explain};
 pub use filter_use::FilterUse;
 pub use finding::{Finding, Severity, Source, closest, did_you_mean};
@@ -45,7 +45,7 @@ pub use outbox::Outbox;
 pub use policy::{
     Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When, is_name,
 };
-pub use released::{Arrived, Parcel, Released, Status, TaskId};
+pub use released::{Arrived, Parcel, Released, Status};
 pub use schema::schema;
 pub use server::ServerGate;
 pub use site::{Lane, SiteGate, Ticket};

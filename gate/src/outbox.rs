@@ -9,7 +9,7 @@ use privet_crypto::codec::{Reader, Writer};
 use privet_crypto::{Digest, Transcript};
 use privet_store::{Store, StoreError, Table};
 
-use crate::released::TaskId;
+use crate::envelope::TaskId;
 
 const OUTBOX: Table = Table::named("outbox");
 

@@ -39,7 +39,7 @@ use privet_core::ledger::{Ledger, ReservationId};
 use privet_core::{Code, Message, Reason, Stage};
 use privet_crypto::Digest;
 
-use crate::envelope::Head;
+use crate::envelope::{Head, TaskId};
 use crate::outbox::{Key, Outbox};
 
 /// A site's state, without text: numbers and codes of closed lists. Always has leave.
@@ -228,10 +228,6 @@ pub struct Arrived {
     pub(crate) message: Message,
     pub(crate) identity: TaskId,
 }
-
-/// Names one very message: the digest of its head, which holds the digest of its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TaskId(pub(crate) Digest);
 
 impl Arrived {
     /// Decodes and checks bytes from a peer.

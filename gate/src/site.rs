@@ -22,11 +22,11 @@ use privet_core::tensor::Schema;
 use privet_core::{Code, Content, Message, Reason, Refusal, Registry, Stage};
 
 use crate::chain::{self, Chain, CompileError};
-use crate::envelope::{self, Encoded};
+use crate::envelope::{self, Encoded, TaskId};
 use crate::job::{Job, Offer};
 use crate::outbox::{Key, Outbox};
 use crate::policy::{Policy, Weight};
-use crate::released::{Arrived, Parcel, Released, Reservation, Status, TaskId};
+use crate::released::{Arrived, Parcel, Released, Reservation, Status};
 
 /// The gate of one site.
 #[derive(Clone)]

@@ -343,3 +343,44 @@ fn a_users_filter_that_changes_numbers_loses_the_proof() {
     assert_eq!((ran.exit_code, ran.bytes_up()), (2, 0), "{}", ran.result["error"]);
     assert_eq!(ran.owners(), ["missing-sensitivity"]);
 }
+
+/// A site that is slower than the round's deadline drops out of the round, and the job goes on.
+#[test]
+fn a_slow_site_drops_out_of_its_rounds() {
+    struct Slow(Arc<dyn Workload>);
+    struct Sleeps(Box<dyn Executor>);
+    impl Executor for Sleeps {
+        fn execute(&mut self, task: &Message, cancel: &Cancel) -> TaskResult {
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            self.0.execute(task, cancel)
+        }
+    }
+    impl Workload for Slow {
+        fn promise(&self, job: &Job) -> Result<Promise, Reason> {
+            self.0.promise(job)
+        }
+        fn initial(&self, job: &Job) -> Result<Tensors, Reason> {
+            self.0.initial(job)
+        }
+        fn executor(&self, job: &Job, dataset: &Dataset) -> Result<Box<dyn Executor>, Reason> {
+            let inner = self.0.executor(job, dataset)?;
+            Ok(match dataset.path.ends_with("west.csv") {
+                true => Box::new(Sleeps(inner)),
+                false => inner,
+            })
+        }
+        fn evaluator(&self, job: &Job, data: &Path) -> Result<Box<dyn Executor>, Reason> {
+            self.0.evaluator(job, data)
+        }
+    }
+    let program = Program::new().workload(|inner| Arc::new(Slow(inner)));
+    let ran = run(program, |_, text| {
+        let text = text.replace("round-timeout = \"60s\"", "round-timeout = \"500ms\"");
+        text.replace("min-sites = 5", "min-sites = 4")
+    });
+    assert_eq!(ran.exit_code, 0, "{}", ran.result["error"]);
+    assert_eq!(ran.result["rounds"][0]["dropped"], serde_json::json!(["west"]));
+    assert_eq!(ran.result["sites"][4]["rounds_dropped"], 2);
+    // What it computed too late was noised and paid for; it is not given back.
+    assert!(ran.result["sites"][4]["datasets"][0]["epsilon_spent"].as_f64().unwrap() > 0.0);
+}

@@ -17,7 +17,7 @@ use privet_gate::{Average, Fedavg as Settings, Job};
 
 use crate::checkpoint::{Checkpoint, State};
 use crate::record::{Failure, Metrics};
-use crate::rounds::{Rounds, Sum};
+use crate::rounds::Rounds;
 use crate::workflow::Workflow;
 
 /// Names of what a checkpoint keeps.
@@ -86,11 +86,11 @@ impl Fedavg {
         workflow
     }
 
-    fn step(&mut self, round: u32, sum: &Sum) {
+    fn step(&mut self, round: u32, tensors: &Tensors, weights: &BTreeMap<String, f64>) {
         let (rate, momentum) = (self.settings.server_learning_rate, self.settings.server_momentum);
         let sign = if self.kind == DataKind::Gradient { -1.0 } else { 1.0 };
-        for (name, tensor) in &sum.tensors.0 {
-            let weight = sum.weights.get(name).copied().unwrap_or(1.0);
+        for (name, tensor) in &tensors.0 {
+            let weight = weights.get(name).copied().unwrap_or(1.0);
             let (Some(velocity), Some(model)) =
                 (self.velocity.get_mut(name), self.model.get_mut(name))
             else {
@@ -160,7 +160,7 @@ impl Workflow for Fedavg {
         for round in self.next..=rounds.planned() {
             let model = self.shaped(&self.model, narrow);
             let sum = rounds.round(round, model, combine)?;
-            self.step(round, &sum);
+            self.step(round, &sum.tensors, &sum.weights);
             metrics = rounds.evaluate(&self.model());
             let state = self.state();
             rounds.finish(sum, metrics, state)?;
@@ -177,5 +177,64 @@ impl Workflow for Fedavg {
             return self.shaped(&means, narrow);
         }
         self.shaped(&self.model, narrow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workflow(kind: DataKind, average: Average) -> Fedavg {
+        let initial = Tensors::from_iter([("w".to_owned(), Tensor::vector(vec![1.0, 2.0]))]);
+        Fedavg {
+            settings: Settings {
+                rounds: 4,
+                min_sites: 1,
+                sample: 1.0,
+                round_timeout: std::time::Duration::from_secs(1),
+                server_learning_rate: 2.0,
+                server_momentum: 0.5,
+                average,
+            },
+            kind,
+            clip: if kind == DataKind::Gradient { 0.5 } else { 1.0 },
+            next: 1,
+            model: flat(&initial),
+            velocity: [("w".to_owned(), vec![0.0; 2])].into(),
+            tail: [("w".to_owned(), vec![0.0; 2])].into(),
+            tail_rounds: 0.0,
+            schema: initial,
+        }
+    }
+
+    fn step(workflow: &mut Fedavg, round: u32, sum: [f32; 2], weight: f64) -> Vec<f64> {
+        let tensors = Tensors::from_iter([("w".to_owned(), Tensor::vector(sum.to_vec()))]);
+        workflow.step(round, &tensors, &[("w".to_owned(), weight)].into());
+        workflow.model["w"].clone()
+    }
+
+    /// W ← W − η·V, V ← m·V + S/(C·N): by hand, N = 10, C = ½, η = 2, m = ½.
+    #[test]
+    fn gradient_sums_descend_with_momentum() {
+        let mut workflow = workflow(DataKind::Gradient, Average::Last);
+        assert_eq!(step(&mut workflow, 1, [5.0, -5.0], 10.0), [-1.0, 4.0]);
+        // V = ½·1 + 0 = ½ and ½·(−1).
+        assert_eq!(step(&mut workflow, 2, [0.0, 0.0], 10.0), [-2.0, 5.0]);
+    }
+
+    #[test]
+    fn weight_diffs_move_towards_their_mean() {
+        let mut workflow = workflow(DataKind::WeightDiff, Average::Last);
+        assert_eq!(step(&mut workflow, 1, [4.0, 8.0], 8.0), [2.0, 4.0]);
+    }
+
+    /// The mean of the models of rounds 3 and 4 of 4.
+    #[test]
+    fn the_tail_is_the_second_half() {
+        let mut workflow = workflow(DataKind::WeightDiff, Average::Tail);
+        let models: Vec<Vec<f64>> =
+            (1..=4).map(|round| step(&mut workflow, round, [1.0, 0.0], 1.0)).collect();
+        let mean = ((models[2][0] + models[3][0]) / 2.0) as f32;
+        assert_eq!(workflow.model().0["w"].values(), &Values::F32(vec![mean, 2.0]));
     }
 }

@@ -336,3 +336,89 @@ fn a_task_must_be_the_jobs() {
     assert_eq!(code(task(0)), Some(Code::RoundsMax));
     assert_eq!(states(&bench), []);
 }
+
+/// Two jobs through one gate on one data set, with room for seven rounds.
+#[test]
+fn two_jobs_race_for_seven_rounds_and_release_exactly_seven() {
+    let bench = record_bench();
+    // 20 of the 27 rounds that ε 6 pays are gone.
+    for round in 1..=20 {
+        let done = TaskResult::done(sums(&bench.prover));
+        answer(&bench, round, done).unwrap().handover().unwrap();
+    }
+    let released = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for run in ["a", "b"] {
+            let (bench, released) = (&bench, &released);
+            scope.spawn(move || {
+                let offer = Offer {
+                    run: run.into(),
+                    job: String::new(),
+                    features: None,
+                    rounds: None,
+                    submitter: "local".into(),
+                };
+                let lane = bench.lane.gate.open(&offer, &job(""), &promise(Some(bound()))).unwrap();
+                for round in 1..=20 {
+                    let Ok((_, ticket)) = lane.begin(task(round), &Cancel::default()) else {
+                        break;
+                    };
+                    let done = TaskResult::done(sums(&bench.prover));
+                    lane.release(ticket, done, &Cancel::default()).unwrap().handover().unwrap();
+                    released.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(released.into_inner(), 7);
+    assert_eq!(states(&bench), [EntryState::Committed; 27]);
+}
+
+proptest::proptest! {
+    /// Whatever an executor answers, either exactly the promised tensors leave with noise and are
+    /// paid for, or nothing leaves and nothing is.
+    #[test]
+    fn what_leaves_is_promised_noised_and_paid(
+        status: bool,
+        payload: bool,
+        kind in 0usize..6,
+        shape in 0u64..4,
+        proved: bool,
+        name in "(weight|bias|x)",
+    ) {
+        let bench = record_bench();
+        let values = vec![1_000; shape as usize];
+        let tensor = LatticeTensor::new(Shape::new(vec![shape]).unwrap(), values).unwrap();
+        let scalar = LatticeTensor::new(Shape::new(vec![]).unwrap(), vec![5]).unwrap();
+        let tensors = BTreeMap::from([("bias".to_owned(), scalar), (name.clone(), tensor)]);
+        let lattice = match proved {
+            true => {
+                let proof = Sensitivity::proven(&bench.prover, bound());
+                Lattice::with_sensitivity(bound().step, tensors, proof).unwrap()
+            }
+            false => Lattice::new(bound().step, tensors),
+        };
+        let message = Message::new("train", DataKind::ALL[kind], Content::Lattice(lattice));
+        let result = TaskResult {
+            status: if status { TaskStatus::Done } else { TaskStatus::Failed },
+            message: payload.then_some(message),
+            note: String::new(),
+        };
+        let honest = status && payload && proved && shape == 2 && name == "weight"
+            && DataKind::ALL[kind] == DataKind::Gradient;
+        match answer(&bench, 1, result) {
+            Ok(released) => {
+                proptest::prop_assert!(honest);
+                let parcel = released.handover().unwrap();
+                let arrived = Arrived::new(parcel.head(), &parcel.body().concat()).unwrap();
+                let Content::Lattice(left) = arrived.content() else { panic!("a lattice leaves") };
+                proptest::prop_assert!(left.tensors()["weight"].values() != [1_000, 1_000]);
+                proptest::prop_assert_eq!(states(&bench), [EntryState::Committed]);
+            }
+            Err(_) => {
+                proptest::prop_assert!(!honest);
+                proptest::prop_assert_eq!(states(&bench), [EntryState::Released]);
+            }
+        }
+    }
+}
