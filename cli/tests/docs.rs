@@ -305,12 +305,11 @@ fn reference() -> String {
     }
     page.push_str(
         "\n## Refusal codes\n\nA refusal is `{round, site, stage, rule, filter, code, detail, help}`. Peers see the code \
-         alone, and `withheld` in the place of the codes marked so.\n\n\
-         | code | exit | peers see | what to do |\n|---|---|---|---|\n",
+         alone, and `withheld` where it was decided after an executor had seen the data (stage `task-result`).\n\n\
+         | code | exit | what to do |\n|---|---|---|\n",
     );
     for code in Code::ALL {
-        let seen = if code.on_wire() == *code { "the code" } else { "`withheld`" };
-        page.push_str(&format!("| `{code}` | {} | {seen} | {} |\n", code.exit_code(), code.help()));
+        page.push_str(&format!("| `{code}` | {} | {} |\n", code.exit_code(), code.help()));
     }
     page.push_str("\n## Templates\n\n");
     for template in TEMPLATES {

@@ -83,30 +83,6 @@ codes! {
     Cancelled = "cancelled", 130, "start again with `--resume`";
 }
 
-impl Code {
-    /// What peers may see: codes that were decided on what an executor computed could tell about
-    /// its data, and leave as [`Code::Withheld`].
-    pub const fn on_wire(self) -> Code {
-        match self {
-            Code::UnexpectedTask
-            | Code::UnexpectedKind
-            | Code::WrongContent
-            | Code::UnknownTensor
-            | Code::MissingTensor
-            | Code::ShapeMismatch
-            | Code::DtypeMismatch
-            | Code::NotFinite
-            | Code::MissingPayload
-            | Code::ErrorWithPayload
-            | Code::ExecutorFailed
-            | Code::FilterFailed
-            | Code::FilterPanicked
-            | Code::DataUnreadable => Code::Withheld,
-            code => code,
-        }
-    }
-}
-
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -196,6 +172,15 @@ impl Refusal {
         }
     }
 
+    /// What peers may see: whatever was decided after an executor had seen the data could tell
+    /// about them, and leaves as [`Code::Withheld`].
+    pub fn on_wire(&self) -> Code {
+        match (self.stage, self.code) {
+            (Stage::TaskResult, _) | (_, Code::DataUnreadable) => Code::Withheld,
+            (_, code) => code,
+        }
+    }
+
     /// The same, in a round.
     pub fn in_round(mut self, round: u32) -> Self {
         self.round = Some(round);
@@ -233,13 +218,15 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_is_either_decided_without_data_or_withheld() {
+    fn what_was_decided_on_data_is_withheld() {
         for &code in Code::ALL {
-            let wire = code.on_wire();
-            assert!(wire == code || wire == Code::Withheld);
-            assert_eq!(wire.on_wire(), wire);
+            let refusal = |stage| Refusal::new("north", stage, Reason::new(code, ""));
+            assert_eq!(refusal(Stage::TaskResult).on_wire(), Code::Withheld);
+            let before = refusal(Stage::Job).on_wire();
+            assert_eq!(
+                before == Code::Withheld,
+                [Code::DataUnreadable, Code::Withheld].contains(&code)
+            );
         }
-        assert_eq!(Code::NotFinite.on_wire(), Code::Withheld);
-        assert_eq!(Code::BudgetExhausted.on_wire(), Code::BudgetExhausted);
     }
 }

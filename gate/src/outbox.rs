@@ -1,7 +1,9 @@
-//! Bytes that were paid for, kept until they are acknowledged.
+//! Bytes that were paid for, kept until the server has moved on.
 //!
-//! If a site or a connection dies after the budget was committed, the retry sends these very
-//! bytes: never the same value under fresh noise, and nothing is paid twice.
+//! If a site, a server or a connection dies after the budget was committed, the retry sends these
+//! very bytes: never the same value under fresh noise, and nothing is paid twice. An
+//! acknowledgement is not enough to forget them, since a server may die before its checkpoint; the
+//! task of a later round is.
 
 use bytes::Bytes;
 use privet_core::{Code, Reason};
@@ -17,14 +19,23 @@ const OUTBOX: Table = Table::named("outbox");
 #[derive(Clone)]
 pub struct Outbox(Store);
 
-/// What an entry is found by: the run, and the very task it answers.
+/// What an entry is found by: the run, the round, and the very task it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(Digest);
+pub(crate) struct Key {
+    run: Digest,
+    round: u32,
+    task: TaskId,
+}
 
 impl Key {
-    pub(crate) fn new(run: &str, task: TaskId) -> Self {
-        let transcript = Transcript::new("privet/outbox/v1").bytes(run.as_bytes());
-        Self(transcript.bytes(&task.0.0).finish())
+    pub(crate) fn new(run: &str, round: u32, task: TaskId) -> Self {
+        let run = Transcript::new("privet/outbox/v1").bytes(run.as_bytes()).finish();
+        Self { run, round, task }
+    }
+
+    /// Sorts by run, then by round.
+    fn bytes(&self) -> Vec<u8> {
+        [&self.run.0[..], &self.round.to_be_bytes(), &self.task.0.0].concat()
     }
 }
 
@@ -38,21 +49,29 @@ impl Outbox {
         Self(store)
     }
 
-    /// Keeps bytes, durably.
+    /// Keeps bytes, durably, and forgets those of earlier rounds of the run.
     pub(crate) fn put(&self, key: Key, head: &[u8], body: &[Bytes]) -> Result<(), Reason> {
         let mut writer = Writer::default();
         writer.bytes(head);
         for piece in body {
             writer.raw(piece);
         }
-        self.0
-            .write(|tx| tx.put(OUTBOX, &key.0.0, &writer.finish()))
-            .map_err(|error: StoreError| failed(error))
+        let kept = writer.finish();
+        let put = |tx: &privet_store::Transaction| {
+            let this = key.bytes();
+            for (earlier, _) in tx.scan(OUTBOX, &key.run.0)? {
+                if earlier[..36] < this[..36] {
+                    tx.remove(OUTBOX, &earlier)?;
+                }
+            }
+            tx.put(OUTBOX, &this, &kept)
+        };
+        self.0.write(put).map_err(|error: StoreError| failed(error))
     }
 
     /// Kept bytes: head and body.
     pub(crate) fn get(&self, key: Key) -> Result<Option<(Bytes, Bytes)>, Reason> {
-        let Some(kept) = self.0.get(OUTBOX, &key.0.0).map_err(failed)? else {
+        let Some(kept) = self.0.get(OUTBOX, &key.bytes()).map_err(failed)? else {
             return Ok(None);
         };
         let mut reader = Reader::new(&kept);
@@ -61,13 +80,6 @@ impl Outbox {
         let start = 4 + head_len;
         Ok(Some((kept.slice(4..start), kept.slice(start..))))
     }
-
-    /// Forgets bytes that were acknowledged.
-    pub(crate) fn remove(&self, key: Key) -> Result<(), Reason> {
-        self.0
-            .write(|tx| tx.remove(OUTBOX, &key.0.0).map(drop))
-            .map_err(|error: StoreError| failed(error))
-    }
 }
 
 #[cfg(test)]
@@ -75,16 +87,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_kept_until_they_are_acknowledged() {
+    fn bytes_are_kept_until_a_later_round() {
         let outbox = Outbox::new(Store::in_memory().unwrap());
-        let key = Key::new("run", TaskId(Digest([1; 32])));
-        assert_eq!(outbox.get(key).unwrap(), None);
+        let key = |run, round, task| Key::new(run, round, TaskId(Digest([task; 32])));
+        assert_eq!(outbox.get(key("run", 1, 1)).unwrap(), None);
         let body = [Bytes::from_static(b"bo"), Bytes::from_static(b"dy")];
-        outbox.put(key, b"head", &body).unwrap();
-        let kept = (Bytes::from_static(b"head"), Bytes::from_static(b"body"));
-        assert_eq!(outbox.get(key).unwrap(), Some(kept));
-        assert_eq!(outbox.get(Key::new("run", TaskId(Digest([2; 32])))).unwrap(), None);
-        outbox.remove(key).unwrap();
-        assert_eq!(outbox.get(key).unwrap(), None);
+        outbox.put(key("run", 1, 1), b"head", &body).unwrap();
+        outbox.put(key("other", 9, 1), b"head", &body).unwrap();
+        let kept = Some((Bytes::from_static(b"head"), Bytes::from_static(b"body")));
+        assert_eq!(outbox.get(key("run", 1, 1)).unwrap(), kept);
+        assert_eq!(outbox.get(key("run", 1, 2)).unwrap(), None);
+        assert_eq!(outbox.get(key("other", 1, 1)).unwrap(), None);
+        outbox.put(key("run", 2, 1), b"head", &body).unwrap();
+        assert_eq!(outbox.get(key("run", 1, 1)).unwrap(), None);
+        assert_eq!(outbox.get(key("run", 2, 1)).unwrap(), kept);
+        assert_eq!(outbox.get(key("other", 9, 1)).unwrap(), kept);
     }
 }

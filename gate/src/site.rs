@@ -7,8 +7,7 @@
 //! ```
 //! A refusal at any step is audited with all it knows and leaves as a [`Status`] with a code.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use privet_core::audit::{Audit, AuditEntry, Left};
 use privet_core::event::Mechanism;
@@ -100,7 +99,7 @@ impl SiteGate {
             job: job.name.clone(),
             run: offer.run.clone(),
             peer: offer.submitter.clone(),
-            last_round: AtomicU32::new(0),
+            last: Mutex::default(),
         })
     }
 
@@ -119,7 +118,7 @@ impl SiteGate {
         Released::status(Status::Refused {
             stage: refusal.stage,
             round: refusal.round,
-            code: refusal.code.on_wire(),
+            code: refusal.on_wire(),
         })
     }
 }
@@ -131,13 +130,15 @@ pub struct Lane {
     job: String,
     run: String,
     peer: String,
-    /// The last round that was released, so that a server cannot ask for one again.
-    last_round: AtomicU32,
+    /// The last round that was released, and the task it answered: a server may ask for that very
+    /// task again, and for no other of the same or an earlier round.
+    last: Mutex<Option<(u32, TaskId)>>,
 }
 
 /// Leave to answer one task; holds what was reserved for it.
 pub struct Ticket {
     round: u32,
+    task: TaskId,
     key: Key,
     reservation: Option<Reservation>,
 }
@@ -166,22 +167,14 @@ impl Lane {
             .by_rule(&self.chain.rule.id)
     }
 
-    /// What was paid for this very task and not acknowledged: to be sent again as it is.
+    /// What was paid for this very task already: to be sent again as it is.
     ///
     /// # Errors
     /// When storage fails.
-    pub fn kept(&self, task: TaskId) -> Result<Option<Parcel>, Reason> {
-        let key = Key::new(&self.run, task);
+    pub fn kept(&self, round: u32, task: TaskId) -> Result<Option<Parcel>, Reason> {
+        let key = Key::new(&self.run, round, task);
         let kept = self.gate.outbox.get(key)?;
         Ok(kept.map(|(head, body)| Parcel::kept(head, body)))
-    }
-
-    /// Forgets what was paid for a task, after the server has acknowledged it.
-    ///
-    /// # Errors
-    /// When storage fails.
-    pub fn acknowledged(&self, task: TaskId) -> Result<(), Reason> {
-        self.gate.outbox.remove(Key::new(&self.run, task))
     }
 
     /// Lets a task in: checks it, filters it, and reserves what its answer will cost. The data
@@ -206,7 +199,12 @@ impl Lane {
                 Some(Reservation::new(ledger.clone(), id))
             }
         };
-        let ticket = Ticket { round, key: Key::new(&self.run, arrived.identity), reservation };
+        let ticket = Ticket {
+            round,
+            task: arrived.identity,
+            key: Key::new(&self.run, round, arrived.identity),
+            reservation,
+        };
         Ok((task, ticket))
     }
 
@@ -229,7 +227,10 @@ impl Lane {
             let detail = format!("the job has {} rounds", self.chain.rounds);
             return refuse(Code::RoundsMax, detail);
         }
-        if header.round <= self.last_round.load(Ordering::Acquire) {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|(round, id)| {
+            header.round < round || (header.round == round && arrived.identity != id)
+        }) {
             return refuse(Code::RoundsMax, "this round was answered already".into());
         }
         Ok(())
@@ -255,9 +256,14 @@ impl Lane {
             None => &mut unpaid,
         };
         let mut context = FilterContext { round, charge, cancel };
-        let message = chain::run(&self.chain.out, message, &mut context)
+        let mut message = chain::run(&self.chain.out, message, &mut context)
             .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
         self.check_leaving(&message, paid.as_ref()).map_err(refuse)?;
+        // Set last, so that neither an executor nor a filter can write a number of the data here.
+        message.weight = match self.chain.rule.weight {
+            Weight::Records => self.chain.dataset.records as f64,
+            Weight::Equal => 1.0,
+        };
         let norm = match &message.content {
             Content::Plain(tensors) => Some(tensors.l2()),
             Content::Lattice(lattice) => Some(lattice.l2()),
@@ -269,7 +275,7 @@ impl Lane {
             refuse(Reason::new(Code::WrongContent, "there are no tensors to send"))
         })?;
         let entry = self.entry(&encoded, round, clip, noise, norm);
-        self.last_round.fetch_max(round, Ordering::AcqRel);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((round, ticket.task));
         let released = Released::update(encoded.head, encoded.body);
         let released = released.audited(self.gate.audit.clone(), entry);
         Ok(match paid {
@@ -278,8 +284,8 @@ impl Lane {
         })
     }
 
-    /// The executor's message, if it is what was promised. `weight` and metrics are compiled into
-    /// the chain: what an executor wrote there is replaced, or taken out.
+    /// The executor's message, if it is what was promised; metrics that the rule does not name are
+    /// taken out.
     fn answer(&self, result: TaskResult) -> Result<Message, Reason> {
         let refuse = |code, detail: String| Err(Reason::new(code, detail));
         let mut message = match (result.status, result.message) {
@@ -333,10 +339,6 @@ impl Lane {
         }
         let rule = &self.chain.rule;
         message.metrics.retain(|name, value| rule.metrics.contains(name) && value.is_finite());
-        message.weight = match rule.weight {
-            Weight::Records => self.chain.dataset.records as f64,
-            Weight::Equal => 1.0,
-        };
         Ok(message)
     }
 

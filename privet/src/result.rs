@@ -286,7 +286,7 @@ impl Log {
     /// The owner's side of a refusal that the server saw as a code.
     fn detailed(&self, seen: Refusal) -> Refusal {
         let same = |known: &&Refusal| {
-            known.code.on_wire() == seen.code
+            known.on_wire() == seen.code
                 && known.stage == seen.stage
                 && (known.round == seen.round || known.round.is_none())
         };

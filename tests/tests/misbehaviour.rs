@@ -235,12 +235,15 @@ fn nothing_arrives_from_an_executor_that_misbehaves() {
         assert_eq!(ran.bytes_up(), 0, "{code}");
         assert_eq!(ran.exit_code, 3, "{code}: {}", ran.result["error"]);
         assert_eq!(ran.owners(), [code]);
-        let seen = if code == "metric-refused" { code } else { "withheld" };
-        assert_eq!(ran.result["error"]["code"], seen, "{code}");
+        assert_eq!(ran.result["error"]["code"], "withheld", "{code}");
         // The server knows a code and nothing else.
         let server: Value = serde_json::from_str(&ran.server).unwrap();
         let refusals = server["error"]["refusals"].as_array().unwrap();
-        assert!(refusals.iter().all(|r| r["detail"] == "" && r["code"] == seen), "{}", ran.server);
+        assert!(
+            refusals.iter().all(|r| r["detail"] == "" && r["code"] == "withheld"),
+            "{}",
+            ran.server
+        );
         assert!(!ran.server.contains("42.4242"));
     }
 }
@@ -259,6 +262,54 @@ fn a_weight_is_the_declared_one() {
     );
     assert_eq!(ran.exit_code, 0);
     assert!(ran.result["final"]["loss"].as_f64().unwrap() < 1.0, "{}", ran.result["final"]);
+}
+
+/// Nor does what a filter of the job writes there; and a measurement that it adds is refused.
+#[test]
+fn a_filter_smuggles_nothing_out_beside_the_tensors() {
+    struct Smuggles {
+        metric: bool,
+    }
+    impl Filter for Smuggles {
+        fn plan(&self, flow: Flow) -> Result<Flow, Reason> {
+            Ok(flow)
+        }
+        fn apply(
+            &self,
+            mut message: Message,
+            _: &mut FilterContext<'_>,
+        ) -> Result<Message, Reason> {
+            message.weight = 1e30;
+            if self.metric {
+                message.metrics.insert("sum".into(), 42.4242);
+            }
+            Ok(message)
+        }
+        fn describe(&self) -> String {
+            "smuggles".to_owned()
+        }
+    }
+    for metric in [false, true] {
+        let build: privet::core::registry::Build = match metric {
+            false => |_, _| Ok(Box::new(Smuggles { metric: false })),
+            true => |_, _| Ok(Box::new(Smuggles { metric: true })),
+        };
+        let program = Program::new().filter(FilterSpec::new("smuggles", "", build)).unwrap();
+        let ran = run(program, |file, text| match file {
+            "job.toml" => text.replace(
+                "[evaluation]",
+                "[[filter]]\ntask = [\"train\"]\nat = \"out\"\nfilter = \"smuggles\"\n[evaluation]",
+            ),
+            _ => text,
+        });
+        if metric {
+            assert_eq!((ran.exit_code, ran.bytes_up()), (3, 0));
+            assert_eq!(ran.owners(), ["metric-refused"]);
+        } else {
+            assert_eq!(ran.exit_code, 0);
+            assert!(ran.result["final"]["loss"].as_f64().unwrap() < 1.0, "{}", ran.result["final"]);
+        }
+    }
 }
 
 static CAPTURED: Mutex<Option<Tensors>> = Mutex::new(None);
@@ -340,7 +391,7 @@ fn a_users_filter_that_changes_numbers_loses_the_proof() {
         ),
         _ => text,
     });
-    assert_eq!((ran.exit_code, ran.bytes_up()), (2, 0), "{}", ran.result["error"]);
+    assert_eq!((ran.exit_code, ran.bytes_up()), (3, 0), "{}", ran.result["error"]);
     assert_eq!(ran.owners(), ["missing-sensitivity"]);
 }
 

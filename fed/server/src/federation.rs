@@ -269,15 +269,13 @@ impl Federation {
             let site = state.sites.entry(name.to_owned()).or_default();
             match status {
                 Status::Ready => site.ready = true,
-                Status::Refused { stage, round: None, code } => {
-                    site.refused = Some((stage, code.on_wire()))
-                }
+                Status::Refused { stage, round: None, code } => site.refused = Some((stage, code)),
                 Status::Refused { stage, round: Some(number), code } => {
                     if let Some(round) = &mut state.round
                         && round.number == number
                         && round.asked.contains(name)
                     {
-                        round.refusals.insert(name.to_owned(), (stage, code.on_wire()));
+                        round.refusals.insert(name.to_owned(), (stage, code));
                     }
                 }
             }

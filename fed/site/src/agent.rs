@@ -11,8 +11,7 @@ use privet_core::filter::Cancel;
 use privet_core::ledger::Ledger;
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, TaskId,
-    Workload,
+    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, Workload,
 };
 use privet_store::{Store, StoreError};
 use privet_wire::{Client, Kit, KitError, Next, Role, WireError};
@@ -218,8 +217,8 @@ impl Agent<'_> {
             }
         };
         let (round, id) = (arrived.round(), arrived.id());
-        if let Some(parcel) = lane.kept(id)? {
-            self.send(lane, id, round, &parcel).await?;
+        if let Some(parcel) = lane.kept(round, id)? {
+            self.send(round, &parcel).await?;
             return Ok(executor);
         }
         let (task, ticket) = match lane.begin(arrived, &self.cancel) {
@@ -237,22 +236,15 @@ impl Agent<'_> {
                 .map_err(|reason| Refusal::new(site, Stage::TaskResult, reason).in_round(round))
         });
         match released {
-            Ok(parcel) => self.send(lane, id, round, &parcel).await?,
+            Ok(parcel) => self.send(round, &parcel).await?,
             Err(refusal) => self.refuse(&refusal, Some(job)).await?,
         }
         Ok(executor)
     }
 
-    async fn send(
-        &mut self,
-        lane: &Lane,
-        task: TaskId,
-        round: u32,
-        parcel: &Parcel,
-    ) -> Result<(), SiteError> {
+    async fn send(&mut self, round: u32, parcel: &Parcel) -> Result<(), SiteError> {
         match patiently!(self, self.client.submit(parcel)) {
             Ok(()) => {
-                lane.acknowledged(task)?;
                 (self.observer)(&Event::Answered(round));
                 Ok(())
             }

@@ -234,9 +234,17 @@ impl Reader<'_> {
             let help = "write `features = \"features.toml\"` with lines `column = [low, high]`";
             self.error("missing-key", message, model.span(), help);
         }
+        let needed = fedavg.get_ref().min_sites;
         let simulate = file.simulate.map(|simulate| {
             let span = simulate.span();
             let simulate = simulate.into_inner();
+            if simulate.sites.len() < needed as usize {
+                let message = format!(
+                    "{} sites are simulated, `min-sites` is {needed}",
+                    simulate.sites.len()
+                );
+                self.error("invalid", &message, span.clone(), "list more sites, or need fewer");
+            }
             let mut names: Vec<_> = simulate.sites.iter().map(|site| &site.name).collect();
             names.sort();
             names.dedup();

@@ -37,6 +37,7 @@ fn typos_anywhere_are_errors() {
         ("min-sites = 2", "min-sites = 2\nsample = 0.0", "invalid"),
         ("min-sites = 2", "min-sites = 2\nround-timeout = \"soon\"", "invalid"),
         ("min-sites = 2", "min-sites = 2\nserver-momentum = 1.0", "invalid"),
+        ("[train]", "[simulate]\nsites = []\n[train]", "invalid"),
         ("record-clip = 0.5", "record-clip = 0", "invalid"),
         ("record-clip = 0.5", "record-klip = 0.5", "unknown-key"),
         ("workflow = \"fedavg\"", "workflow = \"psi\"", "not-built"),
