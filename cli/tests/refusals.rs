@@ -285,9 +285,9 @@ fn filters_of_a_job_work_at_all_four_points() {
             "[[filter]]\ntask = [\"train\"]\nat = \"{at}\"\nwhere = \"{side}\"\nfilter = \"max-size\"\nbytes = {bytes}\n[evaluation]"
         )
     };
-    // 31 numbers: 124 bytes to the sites and back, 248 as the sum.
+    // 31 numbers: 124 bytes to the sites; back, and as the sum, 8 bytes count for each.
     for (at, side, enough) in
-        [("out", "site", 124), ("in", "site", 124), ("out", "server", 124), ("in", "server", 248)]
+        [("out", "site", 248), ("in", "site", 124), ("out", "server", 124), ("in", "server", 248)]
     {
         for (bytes, expected) in [(enough, 0), (enough - 1, 3)] {
             let demo = Demo::default();

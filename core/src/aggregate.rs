@@ -27,7 +27,7 @@ pub struct UploadHeader {
     pub schema: Schema,
     /// The lattice step, when the elements are integers.
     pub step: Option<Step>,
-    /// Weight in an average, > 0.
+    /// Weight in an average, from 1 to [`MAX_WEIGHT`].
     pub weight: f64,
     /// Measurements that the sender's chain let out.
     pub metrics: BTreeMap<String, f64>,
@@ -67,6 +67,9 @@ pub trait Aggregator: Send {
     /// When nothing was added, or an addition had failed.
     fn finish(self: Box<Self>) -> Result<Aggregate, Reason>;
 }
+
+/// Largest weight of an upload: more records than any site has.
+pub const MAX_WEIGHT: f64 = (1u64 << 40) as f64;
 
 /// How uploads are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,8 +151,8 @@ impl Aggregator for PlainSum {
         if header.kind != self.kind {
             return refuse(Code::UnexpectedKind, "another data kind than the task's");
         }
-        if !(header.weight.is_finite() && header.weight > 0.0) {
-            return refuse(Code::Malformed, "a weight must be finite and above 0");
+        if !(1.0..=MAX_WEIGHT).contains(&header.weight) {
+            return refuse(Code::Malformed, "a weight must lie between 1 and 2^40");
         }
         if header.schema.0.is_empty() {
             return refuse(Code::MissingTensor, "an upload without tensors");
@@ -259,7 +262,9 @@ mod tests {
         let code = |header: &UploadHeader| total.admit(header).err().map(|r| r.code);
         assert_eq!(code(&header(Dtype::F32, 2, 1.0)), None);
         assert_eq!(code(&header(Dtype::F32, 3, 1.0)), Some(Code::ShapeMismatch));
-        assert_eq!(code(&header(Dtype::F32, 2, 0.0)), Some(Code::Malformed));
+        for weight in [0.0, -1.0, 1e-300, 1e300, f64::NAN] {
+            assert_eq!(code(&header(Dtype::F32, 2, weight)), Some(Code::Malformed));
+        }
         let mut relabelled = header(Dtype::F32, 2, 1.0);
         relabelled.kind = DataKind::Metrics;
         assert_eq!(code(&relabelled), Some(Code::UnexpectedKind));

@@ -17,7 +17,7 @@
 //!
 //! impl Filter for Round {
 //!     fn plan(&self, mut flow: Flow) -> Result<Flow, Reason> {
-//!         flow.bound = None; // rounding is not 1-Lipschitz: what was proved no longer holds
+//!         flow.disprove(); // rounding is not 1-Lipschitz: what was proved no longer holds
 //!         Ok(flow)
 //!     }
 //!     fn apply(&self, mut message: Message, _: &mut FilterContext<'_>) -> Result<Message, Reason> {
@@ -39,8 +39,8 @@
 //! }
 //! ```
 //!
-//! A wrong one would leave `plan` out of step with `apply`, for example keep `flow.bound` though
-//! it re-scales the numbers. It does not get far: the numbers themselves lose their proof when
+//! A wrong one would leave `plan` out of step with `apply`, for example not `disprove` though it
+//! re-scales the numbers. It does not get far: the numbers themselves lose their proof when
 //! they are changed ([`Lattice::map`](crate::sensitivity::Lattice::map)), and the noise filter
 //! refuses at run time what was promised at compile time and did not come.
 
@@ -50,6 +50,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::flow::Flow;
 use crate::message::Message;
 use crate::refusal::{Code, Reason};
+use crate::sensitivity::Prover;
 
 /// A configured filter, ready to run.
 pub trait Filter: Send + Sync {
@@ -79,7 +80,7 @@ pub trait Charge {
     ///
     /// # Errors
     /// When nothing was reserved for this round.
-    fn draw(&mut self) -> Result<(), Reason>;
+    fn draw(&mut self, prover: &Prover) -> Result<(), Reason>;
 }
 
 /// What a filter may use besides its message.
@@ -124,7 +125,7 @@ impl Cancel {
 pub struct NoCharge;
 
 impl Charge for NoCharge {
-    fn draw(&mut self) -> Result<(), Reason> {
+    fn draw(&mut self, _: &Prover) -> Result<(), Reason> {
         let detail = "no budget was reserved for this noise";
         Err(Reason::new(Code::BudgetExhausted, detail))
     }

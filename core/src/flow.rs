@@ -20,12 +20,50 @@ pub struct Flow {
     pub schema: Schema,
     /// How far their protection has come.
     pub protection: Protection,
-    /// The sensitivity they will carry a proof of, if any.
-    pub bound: Option<Bound>,
-    /// What has been charged so far; noise is in when this is not empty.
-    pub events: Vec<Event>,
+    bound: Option<Bound>,
+    events: Vec<Event>,
     /// Tensors that were taken out on the way, and the filter that did it.
     pub withheld: BTreeMap<String, &'static str>,
+}
+
+impl Flow {
+    /// What is known of a model on its way to a site, or of a sum: floats of which nothing is
+    /// proved.
+    pub fn plain(kind: DataKind, schema: Schema) -> Self {
+        Self {
+            kind,
+            schema,
+            protection: Protection::Plain,
+            bound: None,
+            events: Vec::new(),
+            withheld: BTreeMap::new(),
+        }
+    }
+
+    /// The sensitivity they will carry a proof of, if any.
+    pub fn bound(&self) -> Option<Bound> {
+        self.bound
+    }
+
+    /// What each message is charged with; noise is in when this is not empty.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Says that a proof of this bound will come with the numbers.
+    pub fn prove(&mut self, _: &Prover, bound: Bound) {
+        self.bound = Some(bound);
+    }
+
+    /// Says that what was proved no longer holds.
+    pub fn disprove(&mut self) {
+        self.bound = None;
+    }
+
+    /// Replaces what each message is charged with.
+    pub fn charge(&mut self, _: &Prover, events: Vec<Event>) {
+        self.events = events;
+    }
 }
 
 /// What an executor will answer a task with, known from the job alone.

@@ -119,11 +119,16 @@ impl Bound {
 #[derive(Debug, Clone, Copy)]
 pub struct Prover(pub(crate) ());
 
-/// A [`Bound`] that was proved of the very integers it is attached to.
+/// A [`Bound`] that was proved of the very integers it is attached to. It is made with them, by
+/// [`Lattice::proven`], and cannot be attached to others.
+///
+/// # Guarantee
+/// For every two neighbouring (add/remove) data sets, the integers differ by at most
+/// `bound.lattice_units` in the Euclidean norm.
 ///
 /// ```compile_fail,E0423
-/// use privet_core::sensitivity::{Bound, Prover, Sensitivity};
-/// fn forge(bound: Bound) -> Sensitivity { Sensitivity::proven(&Prover(()), bound) } // no prover
+/// use privet_core::sensitivity::{Bound, Lattice, Prover};
+/// fn forge(bound: Bound) -> Lattice { Lattice::proven(&Prover(()), Default::default(), bound) }
 /// ```
 /// ```compile_fail,E0451
 /// use privet_core::sensitivity::{Bound, Sensitivity};
@@ -135,15 +140,6 @@ pub struct Sensitivity {
 }
 
 impl Sensitivity {
-    /// States a bound.
-    ///
-    /// # Guarantee
-    /// By the caller: for every two neighbouring (add/remove) data sets, the integers this is
-    /// attached to differ by at most `bound.lattice_units` in the Euclidean norm.
-    pub fn proven(_: &Prover, bound: Bound) -> Self {
-        Self { bound }
-    }
-
     /// What was proved.
     pub fn bound(&self) -> Bound {
         self.bound
@@ -192,17 +188,12 @@ impl Lattice {
         Self { step, tensors, sensitivity: None }
     }
 
-    /// Integers with a proved sensitivity, or `None` when its step is another one.
-    pub fn with_sensitivity(
-        step: Step,
-        tensors: BTreeMap<String, LatticeTensor>,
-        sensitivity: Sensitivity,
-    ) -> Option<Self> {
-        (sensitivity.bound.step == step).then_some(Self {
-            step,
-            tensors,
-            sensitivity: Some(sensitivity),
-        })
+    /// Integers of which a bound is proved; their step is the bound's.
+    ///
+    /// # Guarantee
+    /// By the caller: that of [`Sensitivity`].
+    pub fn proven(_: &Prover, tensors: BTreeMap<String, LatticeTensor>, bound: Bound) -> Self {
+        Self { step: bound.step, tensors, sensitivity: Some(Sensitivity { bound }) }
     }
 
     /// The lattice step.
@@ -294,8 +285,7 @@ mod tests {
         };
         let tensors = [("a", vec![1, 2]), ("b", vec![1 << 40])]
             .map(|(name, values)| (name.to_owned(), vector(values)));
-        Lattice::with_sensitivity(step, tensors.into(), Sensitivity::proven(&Prover(()), bound))
-            .unwrap()
+        Lattice::proven(&Prover(()), tensors.into(), bound)
     }
 
     #[test]
@@ -314,12 +304,5 @@ mod tests {
         assert_eq!(lattice.dtype(), Dtype::I64);
         lattice.retain(|name| name == "a");
         assert_eq!(lattice.dtype(), Dtype::I32);
-    }
-
-    #[test]
-    fn a_bound_of_another_step_is_not_taken() {
-        let bound = Bound { unit: Unit::Site, lattice_units: 1, step: Step::new(3).unwrap() };
-        let proof = Sensitivity::proven(&Prover(()), bound);
-        assert!(Lattice::with_sensitivity(Step::new(4).unwrap(), BTreeMap::new(), proof).is_none());
     }
 }

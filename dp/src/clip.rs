@@ -7,7 +7,7 @@
 use privet_core::flow::{BuildContext, Flow};
 use privet_core::message::Protection;
 use privet_core::params::{ParamKind, ParamSpec, Params};
-use privet_core::sensitivity::{Bound, Lattice, Prover, Sensitivity, Unit};
+use privet_core::sensitivity::{Bound, Lattice, Prover, Unit};
 use privet_core::tensor::Values;
 use privet_core::{Code, Content, Filter, FilterContext, FilterSpec, Message, Reason};
 
@@ -58,7 +58,7 @@ impl Filter for Clip {
             return Err(Reason::new(Code::WrongStage, detail));
         }
         flow.protection = Protection::Lattice;
-        flow.bound = Some(self.bound);
+        flow.prove(&self.prover, self.bound);
         Ok(flow)
     }
 
@@ -80,11 +80,9 @@ impl Filter for Clip {
         if !quantise(flat.iter(), &self.bound, &mut integers) {
             return Err(not_finite());
         }
-        let lattice = split(integers, &schema).and_then(|tensors| {
-            let proof = Sensitivity::proven(&self.prover, self.bound);
-            Lattice::with_sensitivity(self.bound.step, tensors, proof)
-        });
-        message.content = Content::Lattice(lattice.ok_or_else(not_finite)?);
+        let tensors = split(integers, &schema).ok_or_else(not_finite)?;
+        let lattice = Lattice::proven(&self.prover, tensors, self.bound);
+        message.content = Content::Lattice(lattice);
         Ok(message)
     }
 

@@ -74,7 +74,7 @@ impl Gaussian {
 
 impl Filter for Gaussian {
     fn plan(&self, mut flow: Flow) -> Result<Flow, Reason> {
-        let Some(bound) = flow.bound else {
+        let Some(bound) = flow.bound() else {
             let detail = "there is no proved sensitivity for the noise to be scaled to";
             return Err(Reason::new(Code::MissingSensitivity, detail));
         };
@@ -89,12 +89,12 @@ impl Filter for Gaussian {
         };
         // x + n₁ + n₂ is post-processing of x + n₁ and of x + n₂: of several noises on one
         // message the strongest pays for all.
-        let stronger = flow.events.iter().any(|earlier| {
+        let stronger = flow.events().iter().any(|earlier| {
             let Mechanism::Gaussian { noise_multiplier, .. } = earlier.mechanism;
             noise_multiplier >= self.multiplier
         });
         if !stronger {
-            flow.events = vec![event];
+            flow.charge(&self.prover, vec![event]);
         }
         Ok(flow)
     }
@@ -113,7 +113,7 @@ impl Filter for Gaussian {
             let detail = "the proof of sensitivity was lost on the way: an earlier filter changed the numbers";
             return Err(Reason::new(Code::MissingSensitivity, detail));
         };
-        context.charge.draw()?;
+        context.charge.draw(&self.prover)?;
         let sigma = exact(self.sigma(&sensitivity.bound()))?;
         let cancel = context.cancel;
         let noised = lattice.add_independent(&self.prover, |values| {
@@ -177,7 +177,7 @@ mod tests {
     #[derive(Default)]
     struct Counter(u32);
     impl Charge for Counter {
-        fn draw(&mut self) -> Result<(), Reason> {
+        fn draw(&mut self, _: &Prover) -> Result<(), Reason> {
             self.0 += 1;
             Ok(())
         }
@@ -280,7 +280,7 @@ mod tests {
         let plan = |flow, z| gaussian(z, Adjacency::AddRemove).plan(flow).unwrap();
         let z = |flow: &Flow| {
             let [Event { mechanism: Mechanism::Gaussian { noise_multiplier, .. }, .. }] =
-                flow.events[..]
+                flow.events()[..]
             else {
                 panic!("one event was expected")
             };
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(z(&two), 4.0);
         assert_eq!(z(&plan(two, 2.0)), 4.0);
         let mut bare = promise.flow();
-        bare.bound = None;
+        bare.disprove();
         let refused = gaussian(1.0, Adjacency::AddRemove).plan(bare).unwrap_err();
         assert_eq!(refused.code, Code::MissingSensitivity);
     }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use privet_core::sensitivity::{Bound, Lattice, LatticeTensor, Prover, Sensitivity, Step, Unit};
+use privet_core::sensitivity::{Bound, Lattice, LatticeTensor, Prover, Step, Unit};
 use privet_core::tensor::Schema;
 
 /// Bits of the bound in lattice units: 2^20 ≤ c < 2^21. So fine that truncation (at most one unit
@@ -112,9 +112,7 @@ impl RecordSum {
     /// The sum as tensors of these names and shapes, in the order of their names, with its
     /// sensitivity. `None` when the shapes hold another number of coordinates.
     pub fn finish(self, prover: &Prover, schema: &Schema) -> Option<Lattice> {
-        let tensors = split(self.sum, schema)?;
-        let proof = Sensitivity::proven(prover, self.bound);
-        Lattice::with_sensitivity(self.bound.step, tensors, proof)
+        Some(Lattice::proven(prover, split(self.sum, schema)?, self.bound))
     }
 }
 

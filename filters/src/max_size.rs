@@ -1,7 +1,9 @@
 //! `max-size`: how many bytes of elements may pass.
 
 use privet_core::flow::{BuildContext, Flow};
+use privet_core::message::Protection;
 use privet_core::params::{ParamKind, ParamSpec, Params};
+use privet_core::tensor::Dtype;
 use privet_core::{Code, Content, Filter, FilterContext, FilterSpec, Message, Reason};
 
 use crate::not_tensors;
@@ -11,7 +13,7 @@ pub(crate) const SPEC: FilterSpec = FilterSpec {
         name: "bytes",
         kind: ParamKind::Size,
         optional: false,
-        doc: "most bytes of tensor elements, for example \"2 GiB\"",
+        doc: "most bytes of tensor elements, for example \"2 GiB\"; lattice integers count 8 each",
     }],
     needs: "tensors, plain or lattice",
     gives: "the same; sensitivity kept",
@@ -37,19 +39,25 @@ impl MaxSize {
     }
 }
 
+/// The width that integers leave in depends on their values, which noise may not cover yet: a
+/// refusal that followed it would tell about the data. The widest counts.
+fn lattice_bytes(elements: u64) -> u64 {
+    elements.saturating_mul(Dtype::I64.size() as u64)
+}
+
 impl Filter for MaxSize {
     fn plan(&self, flow: Flow) -> Result<Flow, Reason> {
-        self.check(flow.schema.bytes())?;
+        self.check(match flow.protection {
+            Protection::Plain => flow.schema.bytes(),
+            Protection::Lattice => lattice_bytes(flow.schema.elements()),
+        })?;
         Ok(flow)
     }
 
     fn apply(&self, message: Message, _: &mut FilterContext<'_>) -> Result<Message, Reason> {
         match &message.content {
             Content::Plain(tensors) => self.check(tensors.schema().bytes())?,
-            // The width of integers is chosen when they leave; the widest counts here.
-            Content::Lattice(lattice) => {
-                self.check(lattice.elements().saturating_mul(lattice.dtype().size() as u64))?;
-            }
+            Content::Lattice(lattice) => self.check(lattice_bytes(lattice.elements()))?,
             other => return Err(not_tensors(other)),
         }
         Ok(message)
@@ -64,6 +72,29 @@ impl Filter for MaxSize {
 mod tests {
     use super::*;
     use crate::schema::tests::{apply, flow, message};
+
+    /// Small and large integers of one shape are refused alike, before and during a run.
+    #[test]
+    fn integers_count_their_widest_form_whatever_they_hold() {
+        use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
+        use privet_core::tensor::Shape;
+        use privet_core::{DataKind, Message};
+        for value in [1, i64::MAX] {
+            let shape = Shape::new(vec![2]).unwrap();
+            let tensor = LatticeTensor::new(shape, vec![value; 2]).unwrap();
+            let lattice = || {
+                let tensors = [("a".to_owned(), tensor.clone())].into();
+                let content = Content::Lattice(Lattice::new(Step::new(20).unwrap(), tensors));
+                Message::new("train", DataKind::Gradient, content)
+            };
+            assert!(apply(&MaxSize(16), lattice()).is_ok());
+            assert!(apply(&MaxSize(15), lattice()).is_err());
+        }
+        let mut planned = flow(&["a"]);
+        planned.protection = Protection::Lattice;
+        assert!(MaxSize(16).plan(planned.clone()).is_ok());
+        assert!(MaxSize(15).plan(planned).is_err());
+    }
 
     #[test]
     fn one_byte_too_many_is_refused_before_and_during_a_run() {

@@ -29,6 +29,8 @@ struct State {
     file: File,
     seq: u64,
     head: String,
+    /// Bytes of whole lines.
+    len: u64,
 }
 
 fn failed(error: impl std::fmt::Display) -> Reason {
@@ -51,7 +53,8 @@ impl AuditFile {
         }
         file.set_len(checked.intact_bytes).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let state = State { file, seq: checked.entries, head: checked.head };
+        let state =
+            State { file, seq: checked.entries, head: checked.head, len: checked.intact_bytes };
         Ok(Self { state: Mutex::new(state), clock })
     }
 }
@@ -74,8 +77,14 @@ impl Audit for AuditFile {
         }
         let mut bytes = canonical(&value).into_bytes();
         bytes.push(b'\n');
-        state.file.write_all(&bytes).map_err(failed)?;
-        state.file.sync_data().map_err(failed)?;
+        let written = state.file.write_all(&bytes).and_then(|()| state.file.sync_data());
+        if let Err(error) = written {
+            // A half line would break the chain for good: back to the last whole one.
+            let len = state.len;
+            let _ = state.file.set_len(len).and_then(|()| state.file.seek(SeekFrom::Start(len)));
+            return Err(failed(error));
+        }
+        state.len += bytes.len() as u64;
         state.seq += 1;
         state.head = hash;
         Ok(())

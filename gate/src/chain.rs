@@ -12,14 +12,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use privet_core::event::{Event, Mechanism};
 use privet_core::filter::{Filter, FilterContext};
 use privet_core::flow::{BuildContext, Flow, Promise};
-use privet_core::message::{DataKind, Protection};
+use privet_core::message::DataKind;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
-use crate::policy::{Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Rule};
+use crate::policy::{Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Rule, Weight};
 
 /// Who put a filter into a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,17 +135,18 @@ impl Chain {
         let compiler =
             Compiler { policy, job, registry, rule, adjacency: dataset.adjacency, promise };
         let (out, flow) = compiler.direction(Direction::Out, promise.flow())?;
-        let (input, _) = compiler.direction(Direction::In, task_flow(promise))?;
+        let (input, _) = compiler
+            .direction(Direction::In, Flow::plain(DataKind::Weights, promise.schema.clone()))?;
 
         let unfiltered = rule.out == Out::DangerUnfiltered;
-        if dataset.unit == Unit::Record && flow.events.is_empty() && !unfiltered {
+        if dataset.unit == Unit::Record && flow.events().is_empty() && !unfiltered {
             let detail = format!(
                 "data set `{}` hides single records, and nothing in this chain adds noise",
                 dataset.id
             );
             return Err(by_rule(Reason::new(Code::UnpaidRelease, detail)));
         }
-        if let Some(event) = flow.events.iter().find(|event| event.unit != dataset.unit) {
+        if let Some(event) = flow.events().iter().find(|event| event.unit != dataset.unit) {
             let detail = format!(
                 "the data set's budget hides a {}, the noise of this chain hides a {}",
                 dataset.unit.as_str(),
@@ -167,7 +168,7 @@ impl Chain {
 
     /// What each round charges the data set's budget with.
     pub fn events(&self) -> &[Event] {
-        &self.flow.events
+        self.flow.events()
     }
 
     /// Name of the rule.
@@ -182,7 +183,7 @@ impl Chain {
 
     /// σ over sensitivity of the noise that every round gets.
     pub fn noise_multiplier(&self) -> Option<f64> {
-        self.flow.events.first().map(|event| {
+        self.flow.events().first().map(|event| {
             let Mechanism::Gaussian { noise_multiplier, .. } = event.mechanism;
             noise_multiplier
         })
@@ -207,6 +208,11 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
         let detail = "sealing (`protect`) is not built in this version";
         return refuse(Code::NotBuilt, detail.to_owned());
     }
+    if promise.kind == DataKind::Gradient && rule.weight == Weight::Equal {
+        let detail =
+            "gradient sums are divided by declared records: `weight = \"equal\"` does not fit";
+        return refuse(Code::InvalidPolicy, detail.to_owned());
+    }
     if dataset.unit == Unit::Record {
         if promise.local_steps > 1 {
             let detail = format!(
@@ -222,11 +228,6 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
         }
     }
     Ok(())
-}
-
-/// What arrives at a site: the model.
-fn task_flow(promise: &Promise) -> Flow {
-    Flow { kind: DataKind::Weights, protection: Protection::Plain, bound: None, ..promise.flow() }
 }
 
 struct Compiler<'a> {

@@ -271,7 +271,7 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
         _ => "Together they are what the site's training changed in the model".to_owned(),
     };
     text.push_str(&what);
-    match (chain.flow.bound, chain.noise_multiplier()) {
+    match (chain.flow.bound(), chain.noise_multiplier()) {
         (Some(bound), Some(z)) => {
             let moved = match (bound.unit, chain.dataset.adjacency) {
                 (Unit::Record, Adjacency::AddRemove) => {
@@ -369,7 +369,7 @@ fn budget(privacy: &Privacy, paid: bool) -> String {
 }
 
 fn check(chain: &Chain) -> Option<String> {
-    let bound = chain.flow.bound?;
+    let bound = chain.flow.bound()?;
     Some(
         match bound.unit {
             Unit::Record => {

@@ -247,8 +247,6 @@ pub struct Offer {
     pub features: Option<String>,
     /// Rounds, where the server was told another number than the job file's.
     pub rounds: Option<u32>,
-    /// Who submitted it.
-    pub submitter: String,
 }
 
 /// A [`Job`] with the texts it was made of.

@@ -28,8 +28,14 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn new(run: &str, round: u32, task: TaskId) -> Self {
-        let run = Transcript::new("privet/outbox/v1").bytes(run.as_bytes()).finish();
+    /// `policy` and `rule` are those that let the bytes out: what an older policy allowed is not
+    /// sent under a newer one.
+    pub(crate) fn new(run: &str, policy: &str, rule: &str, round: u32, task: TaskId) -> Self {
+        let run = Transcript::new("privet/outbox/v1")
+            .bytes(run.as_bytes())
+            .bytes(policy.as_bytes())
+            .bytes(rule.as_bytes())
+            .finish();
         Self { run, round, task }
     }
 
@@ -89,7 +95,8 @@ mod tests {
     #[test]
     fn bytes_are_kept_until_a_later_round() {
         let outbox = Outbox::new(Store::in_memory().unwrap());
-        let key = |run, round, task| Key::new(run, round, TaskId(Digest([task; 32])));
+        let key =
+            |run, round, task| Key::new(run, "policy", "rule", round, TaskId(Digest([task; 32])));
         assert_eq!(outbox.get(key("run", 1, 1)).unwrap(), None);
         let body = [Bytes::from_static(b"bo"), Bytes::from_static(b"dy")];
         outbox.put(key("run", 1, 1), b"head", &body).unwrap();
@@ -98,6 +105,8 @@ mod tests {
         assert_eq!(outbox.get(key("run", 1, 1)).unwrap(), kept);
         assert_eq!(outbox.get(key("run", 1, 2)).unwrap(), None);
         assert_eq!(outbox.get(key("other", 1, 1)).unwrap(), None);
+        let tightened = Key::new("run", "another policy", "rule", 1, TaskId(Digest([1; 32])));
+        assert_eq!(outbox.get(tightened).unwrap(), None);
         outbox.put(key("run", 2, 1), b"head", &body).unwrap();
         assert_eq!(outbox.get(key("run", 1, 1)).unwrap(), None);
         assert_eq!(outbox.get(key("run", 2, 1)).unwrap(), kept);

@@ -36,6 +36,7 @@ use privet_core::aggregate::UploadHeader;
 use privet_core::audit::{Audit, AuditEntry};
 use privet_core::filter::Charge;
 use privet_core::ledger::{Ledger, ReservationId};
+use privet_core::sensitivity::Prover;
 use privet_core::{Code, Message, Reason, Stage};
 use privet_crypto::Digest;
 
@@ -203,7 +204,7 @@ impl Reservation {
 }
 
 impl Charge for Reservation {
-    fn draw(&mut self) -> Result<(), Reason> {
+    fn draw(&mut self, _: &Prover) -> Result<(), Reason> {
         self.drawn = true;
         Ok(())
     }

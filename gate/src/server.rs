@@ -7,7 +7,7 @@
 
 use privet_core::filter::{Cancel, FilterContext, NoCharge};
 use privet_core::flow::{Flow, Promise};
-use privet_core::message::{DataKind, Protection};
+use privet_core::message::DataKind;
 use privet_core::receipt::Demand;
 use privet_core::tensor::{Dtype, Slot};
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
@@ -35,20 +35,13 @@ impl ServerGate {
         promise: &Promise,
         registry: &Registry,
     ) -> Result<Self, CompileError> {
-        let task = Flow {
-            kind: DataKind::Weights,
-            protection: Protection::Plain,
-            bound: None,
-            ..promise.flow()
-        };
+        let task = Flow::plain(DataKind::Weights, promise.schema.clone());
         let double = |slot: &Slot| Slot { dtype: Dtype::F64, ..slot.clone() };
         let schema = promise.schema.0.iter();
-        let sum = Flow {
-            schema: schema.map(|(name, slot)| (name.clone(), double(slot))).collect(),
-            protection: Protection::Plain,
-            bound: None,
-            ..promise.flow()
-        };
+        let sum = Flow::plain(
+            promise.kind,
+            schema.map(|(name, slot)| (name.clone(), double(slot))).collect(),
+        );
         Ok(Self {
             out: chain::server_links(job, Direction::Out, task, registry, promise)?,
             sum: chain::server_links(job, Direction::In, sum, registry, promise)?,

@@ -75,17 +75,24 @@ impl SiteGate {
         Released::status(Status::Ready)
     }
 
-    /// Holds an offered job against the policy.
+    /// Holds an offered job against the policy. `submitter` is what the caller knows of the peer
+    /// that offers it, not what the offer says.
     ///
     /// # Errors
     /// When the policy does not allow it, or does not go with it.
-    pub fn open(&self, offer: &Offer, job: &Job, promise: &Promise) -> Result<Lane, Refusal> {
-        let chain = Chain::compile(&self.policy, job, promise, &self.registry, &offer.submitter);
+    pub fn open(
+        &self,
+        offer: &Offer,
+        job: &Job,
+        promise: &Promise,
+        submitter: &str,
+    ) -> Result<Lane, Refusal> {
+        let chain = Chain::compile(&self.policy, job, promise, &self.registry, submitter);
         let chain = chain.map_err(|error: CompileError| error.refusal(&self.policy.site))?;
         let entry = AuditEntry {
             event: "open".to_owned(),
             job: Some(job.name.clone()),
-            peer: Some(offer.submitter.clone()),
+            peer: Some(submitter.to_owned()),
             rule: Some(chain.rule.id.clone()),
             filters: chain.out.iter().map(chain::Link::tag).collect(),
             ..AuditEntry::default()
@@ -98,7 +105,7 @@ impl SiteGate {
             chain,
             job: job.name.clone(),
             run: offer.run.clone(),
-            peer: offer.submitter.clone(),
+            peer: submitter.to_owned(),
             last: Mutex::default(),
         })
     }
@@ -167,14 +174,30 @@ impl Lane {
             .by_rule(&self.chain.rule.id)
     }
 
-    /// What was paid for this very task already: to be sent again as it is.
+    fn key(&self, round: u32, task: TaskId) -> Key {
+        Key::new(&self.run, &self.gate.policy.digest, &self.chain.rule.id, round, task)
+    }
+
+    /// What was paid for this very task already, under this very policy: to be sent again as it
+    /// is. The audit log says so.
     ///
     /// # Errors
-    /// When storage fails.
+    /// When storage fails: then nothing may leave.
     pub fn kept(&self, round: u32, task: TaskId) -> Result<Option<Parcel>, Reason> {
-        let key = Key::new(&self.run, round, task);
-        let kept = self.gate.outbox.get(key)?;
-        Ok(kept.map(|(head, body)| Parcel::kept(head, body)))
+        let Some((head, body)) = self.gate.outbox.get(self.key(round, task))? else {
+            return Ok(None);
+        };
+        let parcel = Parcel::kept(head, body);
+        self.gate.audit.append(AuditEntry {
+            event: "resend".to_owned(),
+            job: Some(self.job.clone()),
+            round: Some(round),
+            peer: Some(self.peer.clone()),
+            rule: Some(self.chain.rule.id.clone()),
+            bytes: parcel.len(),
+            ..AuditEntry::default()
+        })?;
+        Ok(Some(parcel))
     }
 
     /// Lets a task in: checks it, filters it, and reserves what its answer will cost. The data
@@ -202,7 +225,7 @@ impl Lane {
         let ticket = Ticket {
             round,
             task: arrived.identity,
-            key: Key::new(&self.run, round, arrived.identity),
+            key: self.key(round, arrived.identity),
             reservation,
         };
         Ok((task, ticket))
@@ -346,7 +369,12 @@ impl Lane {
     fn check_leaving(&self, message: &Message, paid: Option<&Reservation>) -> Result<(), Reason> {
         let flow = &self.chain.flow;
         let schema = match (&message.content, flow.protection) {
-            (Content::Plain(tensors), Protection::Plain) => tensors.schema(),
+            (Content::Plain(tensors), Protection::Plain) if tensors.all_finite() => {
+                tensors.schema()
+            }
+            (Content::Plain(_), Protection::Plain) => {
+                return Err(Reason::new(Code::NotFinite, "a filter left NaN or an infinity"));
+            }
             (Content::Lattice(lattice), Protection::Lattice) => lattice.schema(lattice.dtype()),
             (content, _) => {
                 let detail = format!("a filter made {} of the answer", content.as_str());
@@ -388,7 +416,7 @@ impl Lane {
             dataset: chain.dataset.id.clone(),
             unit: chain.dataset.unit,
             adjacency: chain.dataset.adjacency,
-            clip: chain.flow.bound.map(|bound| bound.value()),
+            clip: chain.flow.bound().map(|bound| bound.value()),
             noise_multiplier: chain.noise_multiplier(),
             epsilon_spent: spent,
             delta: paid.then_some(chain.dataset.delta),

@@ -162,14 +162,6 @@ pub(crate) fn ledger_for(
     let storage =
         |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
     let ledger = open_ledger(Store::in_memory().map_err(storage)?, Arc::new(SystemClock))?;
-    for dataset in policy.datasets.values() {
-        ledger.open_account(&Account {
-            dataset: dataset.id.clone(),
-            unit: dataset.unit,
-            adjacency: dataset.adjacency,
-            budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
-        })?;
-    }
     let spent = site_dir.map(statements).transpose()?.unwrap_or_default();
     for statement in spent {
         if !policy.datasets.contains_key(&statement.account.dataset) {
@@ -185,7 +177,15 @@ pub(crate) fn ledger_for(
                 ledger.commit(id)?;
             }
         }
-        ledger.open_account(&statement.account)?;
+    }
+    // The policy's budget is the one that holds now.
+    for dataset in policy.datasets.values() {
+        ledger.open_account(&Account {
+            dataset: dataset.id.clone(),
+            unit: dataset.unit,
+            adjacency: dataset.adjacency,
+            budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
+        })?;
     }
     Ok(ledger)
 }
@@ -268,11 +268,10 @@ pub fn dry_run(
         job: loaded.job.source.text.to_string(),
         features: loaded.features,
         rounds: None,
-        submitter: "local".to_owned(),
     };
     let mut gate_s = 0.0;
     let through = || -> Result<(Content, Content, f64), Refusal> {
-        let lane = gate.open(&offer, &loaded.job, &promise)?;
+        let lane = gate.open(&offer, &loaded.job, &promise, "local")?;
         let refuse = |reason| Refusal::new(&policy.site, privet_core::Stage::Job, reason);
         let cancel = Cancel::default();
         let (message, ticket) = lane.begin(task, &cancel)?;

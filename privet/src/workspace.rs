@@ -81,7 +81,7 @@ impl Workspace {
             job: Some(path.canonicalize().map_err(io)?),
             sites: sites.unwrap_or_default(),
             rounds,
-            submitter: Some("local".to_owned()),
+            submitter: None,
         };
         let credentials = authority.certify(Role::Server, "server")?;
         kit.write(&server, &credentials)
@@ -105,7 +105,7 @@ impl Workspace {
             job: None,
             sites: Vec::new(),
             rounds: None,
-            submitter: None,
+            submitter: Some("local".to_owned()),
         };
         let credentials = authority.certify(Role::Site, name)?;
         kit.write(&self.site(name), &credentials)

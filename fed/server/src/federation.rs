@@ -48,6 +48,10 @@ struct Site {
     /// Refuses the whole job.
     refused: Option<(Stage, Code)>,
     told_finished: bool,
+    /// Whether an upload of its is coming in.
+    uploading: bool,
+    /// The weight of its first upload in this run, which is that of all.
+    weight: Option<f64>,
     record: SiteRecord,
 }
 
@@ -84,6 +88,10 @@ pub(crate) struct Closed {
     pub(crate) dropped: Vec<String>,
     pub(crate) bytes_up: u64,
     pub(crate) bytes_down: u64,
+}
+
+fn connected(connections: &BTreeMap<String, Connections>, name: &str) -> bool {
+    connections.get(name).is_some_and(|connections| !connections.gone())
 }
 
 /// Who takes part.
@@ -150,7 +158,9 @@ impl Federation {
         for (name, site) in &state.sites {
             match site.refused {
                 Some(refused) => drop(roster.refused.insert(name.clone(), refused)),
-                None if site.ready => drop(roster.ready.insert(name.clone())),
+                None if site.ready && connected(&state.connections, name) => {
+                    roster.ready.insert(name.clone());
+                }
                 None => {}
             }
         }
@@ -282,6 +292,12 @@ impl Federation {
         });
     }
 
+    /// An upload that will never be taken: its site is not asked for it again in this round.
+    fn reject(&self, site: &str, round: u32, reason: &Reason) {
+        let (stage, round, code) = (Stage::TaskResult, Some(round), reason.code);
+        self.note(site, Status::Refused { stage, round, code });
+    }
+
     fn judge(&self, moment: Moment, peer: &Peer) -> Result<(), Reason> {
         admit(&*self.admission, moment, peer.clone()).map(drop)
     }
@@ -313,7 +329,9 @@ impl Service for Shared {
         let number = {
             let state = self.0.lock();
             let round = state.round.as_ref().ok_or_else(unexpected)?;
-            if !round.asked.contains(&peer.name) || round.answers.contains_key(&peer.name) {
+            let uploading = state.sites.get(&peer.name).is_some_and(|site| site.uploading);
+            let answered = round.answers.contains_key(&peer.name);
+            if !round.asked.contains(&peer.name) || answered || uploading {
                 return Err(unexpected());
             }
             round.number
@@ -323,25 +341,21 @@ impl Service for Shared {
             let state = self.0.lock();
             let round = state.round.as_ref().ok_or_else(unexpected)?;
             round.aggregator.admit(&head.header)?;
+            let known = state.sites.get(&peer.name).and_then(|site| site.weight);
+            if known.is_some_and(|weight| weight != head.header.weight) {
+                let detail = "a site's weight is the same in every round";
+                return Err(Reason::new(Code::Malformed, detail));
+            }
             Ok(head)
         });
-        let head = checked.inspect_err(|reason| {
-            // An upload that will never be taken: do not ask this site for it again.
-            self.0.note(
-                &peer.name,
-                Status::Refused {
-                    stage: Stage::TaskResult,
-                    round: Some(number),
-                    code: reason.code,
-                },
-            );
-        })?;
+        let head = checked.inspect_err(|reason| self.0.reject(&peer.name, number, reason))?;
+        self.0.change(|state| state.sites.entry(peer.name.clone()).or_default().uploading = true);
         Ok(Box::new(Upload {
             federation: self.clone(),
             site: peer.name.clone(),
             number,
             head_len,
-            incoming: Incoming::new(head),
+            incoming: Some(Incoming::new(head)),
         }))
     }
 
@@ -373,32 +387,49 @@ struct Upload {
     site: String,
     number: u32,
     head_len: u64,
-    incoming: Incoming,
+    /// Taken when the upload ends.
+    incoming: Option<Incoming>,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.federation.0.change(|state| {
+            if let Some(site) = state.sites.get_mut(&self.site) {
+                site.uploading = false;
+            }
+        });
+    }
 }
 
 impl Sink for Upload {
     fn write(&mut self, piece: &[u8]) -> Result<(), Reason> {
-        self.incoming.write(piece)
+        let written = match &mut self.incoming {
+            Some(incoming) => incoming.write(piece),
+            None => Err(Reason::new(Code::Malformed, "the upload has ended")),
+        };
+        written.inspect_err(|reason| self.federation.0.reject(&self.site, self.number, reason))
     }
 
-    fn finish(self: Box<Self>) -> Result<(), Reason> {
-        let Upload { federation, site: name, number, head_len, incoming } = *self;
-        let whole = incoming.finish()?;
-        federation.0.change(|state| {
-            let round = state.round.as_mut().filter(|round| round.number == number);
+    fn finish(mut self: Box<Self>) -> Result<(), Reason> {
+        let incoming = self.incoming.take();
+        let gone = || Reason::new(Code::Malformed, "the upload has ended");
+        let whole = incoming
+            .ok_or_else(gone)
+            .and_then(Incoming::finish)
+            .inspect_err(|reason| self.federation.0.reject(&self.site, self.number, reason))?;
+        self.federation.0.change(|state| {
+            let round = state.round.as_mut().filter(|round| round.number == self.number);
             let Some(round) = round else {
                 let detail = "the round was closed before the upload ended";
                 return Err(Reason::new(Code::UnexpectedUpload, detail));
             };
-            let bytes = head_len + whole.len();
-            let site = state.sites.entry(name.clone()).or_default();
-            // A retry of an upload that was taken already changes nothing.
-            if !round.answers.contains_key(&name) {
-                site.record.bytes_up += bytes;
-                site.record.receipt.clone_from(&whole.header().receipt);
-                round.bytes_up += bytes;
-                round.answers.insert(name, whole);
-            }
+            let bytes = self.head_len + whole.len();
+            let site = state.sites.entry(self.site.clone()).or_default();
+            site.record.bytes_up += bytes;
+            site.record.receipt.clone_from(&whole.header().receipt);
+            site.weight = Some(whole.header().weight);
+            round.bytes_up += bytes;
+            round.answers.insert(self.site.clone(), whole);
             Ok(())
         })
     }

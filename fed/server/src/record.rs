@@ -132,7 +132,8 @@ impl Failure {
         dropped: &[String],
     ) -> Self {
         // 5 before 4 before 3 before the rest: the sterner cause names the failure.
-        let cause = refusals.iter().max_by_key(|refusal| refusal.code.exit_code());
+        let rank = |refusal: &&Refusal| Self::rank(refusal.code);
+        let cause = refusals.iter().max_by_key(rank);
         let mut message = format!("round {round}: {answered} sites answered, {wanted} are needed");
         for refusal in &refusals {
             message.push_str(&format!("; {} refused ({})", refusal.site, refusal.code));
@@ -141,7 +142,17 @@ impl Failure {
             message.push_str(&format!("; no answer in time from {}", dropped.join(", ")));
         }
         let code = cause.map_or(Code::TooFewSites, |refusal| refusal.code);
-        Self { code, message, exit_code: code.exit_code(), refusals }
+        Self { code, message, exit_code: Self::rank(code), refusals }
+    }
+
+    /// The exit code of a run that a site's refusal broke. A site's own file or its owner's stop is
+    /// to this run a site that did not take part.
+    fn rank(code: Code) -> u8 {
+        match code.exit_code() {
+            exit @ 3..=5 => exit,
+            2 => 3,
+            _ => 1,
+        }
     }
 }
 
@@ -200,6 +211,8 @@ mod tests {
             Failure::quorum(1, 0, 2, refusals, &[]).exit_code
         };
         assert_eq!(exit(&[]), 1);
+        assert_eq!(exit(&[Code::Cancelled]), 1);
+        assert_eq!(exit(&[Code::InvalidPolicy, Code::TooFewSites]), 3);
         assert_eq!(exit(&[Code::Withheld]), 3);
         assert_eq!(exit(&[Code::Withheld, Code::BudgetExhausted]), 4);
         assert_eq!(exit(&[Code::BudgetExhausted, Code::NotAttested, Code::Withheld]), 5);

@@ -75,13 +75,8 @@ pub async fn run(
             ServerError::Refused(Reason::new(refusal.code, refusal.detail))
         }
     })?;
-    let offer = Offer {
-        run: run.clone(),
-        job: job.source.text.to_string(),
-        features,
-        rounds: kit.rounds,
-        submitter: kit.submitter.unwrap_or(kit.name),
-    };
+    let offer =
+        Offer { run: run.clone(), job: job.source.text.to_string(), features, rounds: kit.rounds };
     let admission = CertificateOnly { roster: kit.sites.clone() };
     let known = checkpoint.as_ref().map(|checkpoint| checkpoint.sites.clone());
     let known = known.unwrap_or_default();

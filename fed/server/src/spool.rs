@@ -6,6 +6,7 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use privet_core::aggregate::UploadHeader;
+use privet_core::tensor::{Dtype, Schema};
 use privet_core::{Code, Reason};
 use privet_gate::{BodyCheck, Head};
 use tempfile::SpooledTempFile;
@@ -44,8 +45,36 @@ impl Incoming {
     pub(crate) fn finish(mut self) -> Result<Whole, Reason> {
         self.check.finish()?;
         self.file.seek(SeekFrom::Start(0)).map_err(storage)?;
+        finite(&self.head.header.schema, &mut self.file)?;
+        self.file.seek(SeekFrom::Start(0)).map_err(storage)?;
         Ok(Whole { header: self.head.header, file: self.file, len: self.head.body_len })
     }
+}
+
+/// One site's NaN must not become everybody's: floats are looked at before they count. Doubles
+/// stay within the range of singles, so that no sum of them overflows.
+fn finite(schema: &Schema, body: &mut impl Read) -> Result<(), Reason> {
+    let mut block = vec![0u8; 64 << 10];
+    for slot in schema.0.values() {
+        let mut left = slot.shape.elements() * slot.dtype.size() as u64;
+        while left > 0 {
+            let len = left.min(block.len() as u64) as usize;
+            let bytes = &mut block[..len];
+            body.read_exact(bytes).map_err(storage)?;
+            left -= len as u64;
+            let single = |&b: &[u8; 4]| f32::from_le_bytes(b).is_finite();
+            let double = |&b: &[u8; 8]| f64::from_le_bytes(b).abs() <= f64::from(f32::MAX);
+            let fine = match slot.dtype {
+                Dtype::F32 => bytes.as_chunks().0.iter().fold(true, |fine, b| fine & single(b)),
+                Dtype::F64 => bytes.as_chunks().0.iter().fold(true, |fine, b| fine & double(b)),
+                Dtype::I32 | Dtype::I64 => true,
+            };
+            if !fine {
+                return Err(Reason::new(Code::NotFinite, "an upload holds NaN or an infinity"));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Whole {
@@ -80,6 +109,26 @@ mod tests {
             receipt: None,
         };
         Head::new(header, [body])
+    }
+
+    #[test]
+    fn a_float_that_is_none_does_not_count() {
+        use privet_core::tensor::{Shape, Slot};
+        let spool = |dtype, body: Vec<u8>| {
+            let mut head = head(&body);
+            let shape = Shape::new(vec![2]).unwrap();
+            head.header.schema.0.insert("w".into(), Slot { shape, dtype });
+            let mut incoming = Incoming::new(head);
+            incoming.write(&body).unwrap();
+            incoming.finish().err().map(|reason| reason.code)
+        };
+        let singles = |x: f32| [1.0, x].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let doubles = |x: f64| [1.0, x].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(spool(Dtype::F32, singles(f32::MAX)), None);
+        assert_eq!(spool(Dtype::F32, singles(f32::NAN)), Some(Code::NotFinite));
+        assert_eq!(spool(Dtype::F64, doubles(-1e38)), None);
+        assert_eq!(spool(Dtype::F64, doubles(1e308)), Some(Code::NotFinite));
+        assert_eq!(spool(Dtype::I32, vec![255; 8]), None);
     }
 
     #[test]

@@ -110,6 +110,7 @@ pub async fn run(
     let mut agent = Agent {
         client: Client::new(&kit.server, &identity)?,
         gate,
+        submitter: kit.submitter,
         cancel,
         observer: &mut observer,
     };
@@ -119,6 +120,8 @@ pub async fn run(
 struct Agent<'a> {
     client: Client,
     gate: SiteGate,
+    /// What the owner's kit calls the server's submitter.
+    submitter: Option<String>,
     cancel: Cancel,
     observer: &'a mut (dyn FnMut(&Event) + Send),
 }
@@ -190,7 +193,10 @@ impl Agent<'_> {
             refuse(Reason::new(Code::InvalidJob, first.unwrap_or_default()))
         })?;
         let promise = parts.workload.promise(&job).map_err(refuse)?;
-        let lane = self.gate.open(offer, &job, &promise)?;
+        // Never what the offer could say of itself: the kit's word, or the certificate's.
+        let certified = self.client.server().map(|peer| peer.name);
+        let submitter = self.submitter.clone().or(certified).unwrap_or_default();
+        let lane = self.gate.open(offer, &job, &promise, &submitter)?;
         let executor = parts.workload.executor(&job, lane.chain().dataset()).map_err(|reason| {
             Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule())
         })?;

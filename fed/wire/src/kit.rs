@@ -38,7 +38,8 @@ pub struct Kit {
     pub sites: Vec<String>,
     /// A server's number of rounds, where it is not the job's.
     pub rounds: Option<u32>,
-    /// Who submitted a server's job; the kit's name when absent.
+    /// What a site calls whoever submits its server's job; the name in the server's certificate
+    /// when absent.
     pub submitter: Option<String>,
 }
 

@@ -25,6 +25,9 @@ use crate::{MAX_FRAME, PROTOCOL, WINDOW};
 /// How long a peer has for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// How long the next piece of an upload may take.
+const STALL: Duration = Duration::from_secs(60);
+
 /// What a site is told to do.
 #[derive(Debug, Clone)]
 pub enum Turn {
@@ -145,7 +148,10 @@ impl<S: Service> Federation for Adapter<S> {
             Ok(sink) => sink,
             Err(reason) => return reply(code_number(reason.code)),
         };
-        while let Some(frame) = stream.next().await.transpose()? {
+        let stalled = |_| Rpc::deadline_exceeded("the upload stalls");
+        while let Some(frame) =
+            tokio::time::timeout(STALL, stream.next()).await.map_err(stalled)?.transpose()?
+        {
             let Some(Part::Body(piece)) = frame.part else {
                 return Err(Rpc::invalid_argument("a body was expected"));
             };

@@ -21,13 +21,7 @@ impl Service for Remembers {
     fn join(&self, peer: &Peer) -> Result<Offer, Reason> {
         self.roster.judge(Moment::Join, peer)?;
         self.joined.lock().unwrap().push(peer.clone());
-        Ok(Offer {
-            run: "run".into(),
-            job: "job".into(),
-            features: None,
-            rounds: None,
-            submitter: "local".into(),
-        })
+        Ok(Offer { run: "run".into(), job: "job".into(), features: None, rounds: None })
     }
     async fn next(&self, _: &Peer, _: Status) -> Result<Turn, Reason> {
         Ok(Turn::Finished)

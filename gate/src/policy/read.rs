@@ -243,6 +243,12 @@ impl Reader<'_> {
                 );
             }
         }
+        if let Some(peers) = &file.peers {
+            let message =
+                "pins say whose keys count under sealing, which is not built in this version";
+            let finding = self.source.error("not-built", message, peers.span());
+            self.findings.push(finding.warning());
+        }
         let datasets: BTreeMap<_, _> = file
             .dataset
             .into_iter()

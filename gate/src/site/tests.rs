@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use privet_core::ledger::EntryState;
-use privet_core::sensitivity::{Lattice, LatticeTensor, Prover, Sensitivity};
+use privet_core::sensitivity::{Lattice, LatticeTensor, Prover};
 use privet_core::tensor::{Shape, Tensor, Tensors, Values};
 use privet_core::{Filter, FilterSpec};
 use privet_store::Store;
@@ -48,14 +48,8 @@ fn bench(
         Outbox::new(Store::in_memory().unwrap()),
     )
     .unwrap();
-    let offer = Offer {
-        run: "r".into(),
-        job: String::new(),
-        features: None,
-        rounds: None,
-        submitter: "local".into(),
-    };
-    let lane = gate.open(&offer, &job, &promise).unwrap();
+    let offer = Offer { run: "r".into(), job: String::new(), features: None, rounds: None };
+    let lane = gate.open(&offer, &job, &promise, "local").unwrap();
     Bench { lane, ledger, log, prover }
 }
 
@@ -82,8 +76,7 @@ fn sums(prover: &Prover) -> Message {
         ("bias".to_owned(), tensor(vec![], vec![7])),
         ("weight".to_owned(), tensor(vec![2], vec![8, 9])),
     ]);
-    let proof = Sensitivity::proven(prover, bound());
-    let lattice = Lattice::with_sensitivity(bound().step, tensors, proof).unwrap();
+    let lattice = Lattice::proven(prover, tensors, bound());
     Message::new("train", DataKind::Gradient, Content::Lattice(lattice))
 }
 
@@ -163,14 +156,8 @@ fn the_budget_refuses_before_training() {
     let late = bench.lane.begin(task(21), &Cancel::default()).err().unwrap();
     assert_eq!(late.code, Code::RoundsMax);
     // ε 6 pays 27 rounds of z = 4; a second run of the job gets the seven that are left.
-    let offer = Offer {
-        run: "again".into(),
-        job: String::new(),
-        features: None,
-        rounds: None,
-        submitter: "local".into(),
-    };
-    let lane = bench.lane.gate.open(&offer, &job(""), &promise(Some(bound()))).unwrap();
+    let offer = Offer { run: "again".into(), job: String::new(), features: None, rounds: None };
+    let lane = bench.lane.gate.open(&offer, &job(""), &promise(Some(bound())), "local").unwrap();
     for round in 1..=7 {
         let (_, ticket) = lane.begin(task(round), &Cancel::default()).unwrap();
         let done = TaskResult::done(sums(&bench.prover));
@@ -358,14 +345,13 @@ fn two_jobs_race_for_seven_rounds_and_release_exactly_seven() {
         for run in ["a", "b"] {
             let (bench, released) = (&bench, &released);
             scope.spawn(move || {
-                let offer = Offer {
-                    run: run.into(),
-                    job: String::new(),
-                    features: None,
-                    rounds: None,
-                    submitter: "local".into(),
-                };
-                let lane = bench.lane.gate.open(&offer, &job(""), &promise(Some(bound()))).unwrap();
+                let offer =
+                    Offer { run: run.into(), job: String::new(), features: None, rounds: None };
+                let lane = bench
+                    .lane
+                    .gate
+                    .open(&offer, &job(""), &promise(Some(bound())), "local")
+                    .unwrap();
                 for round in 1..=20 {
                     let Ok((_, ticket)) = lane.begin(task(round), &Cancel::default()) else {
                         break;
@@ -400,8 +386,7 @@ proptest::proptest! {
         let tensors = BTreeMap::from([("bias".to_owned(), scalar), (name.clone(), tensor)]);
         let lattice = match proved {
             true => {
-                let proof = Sensitivity::proven(&bench.prover, bound());
-                Lattice::with_sensitivity(bound().step, tensors, proof).unwrap()
+                Lattice::proven(&bench.prover, tensors, bound())
             }
             false => Lattice::new(bound().step, tensors),
         };
