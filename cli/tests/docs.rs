@@ -322,7 +322,7 @@ fn reference() -> String {
          - `policy explain`: `privacy[].guess_rate`, `refusal`.\n\
          - `audit verify`: `warnings`. `audit tail`: a list of audit lines.\n\
          - `budget show`: `entries[].run`.\n\
-         - `kit.toml`: `policy`, `job`, `sites`, `rounds`, `submitter`. `job.toml`: `[model] hidden`. \
+         - `kit.toml`: a site's `policy` and `submitter` (what it calls whoever submits its server's jobs; the name in the server's certificate when absent); a server's `job`, `sites`, `rounds`. `job.toml`: `[model] hidden`. \
          `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`.\n",
     );
     page

@@ -47,6 +47,13 @@ fn explain_knows_what_a_site_has_spent() {
     let privacy = &letter["privacy"][0];
     assert_eq!((code, &privacy["refused_from_round"]), (4, &8.into()));
     assert!((privacy["spent"].as_f64().unwrap() - 4.9833).abs() < 1e-3);
+    // A budget that its owner has lowered since is the one that holds.
+    let text = std::fs::read_to_string(demo.path("sites/north.toml")).unwrap();
+    std::fs::write(demo.path("sites/north.toml"), text.replace("epsilon = 6.0", "epsilon = 4.0"))
+        .unwrap();
+    let lowered = policy(&demo, "explain", &["--site-dir", folder.to_str().unwrap()]);
+    assert_eq!((lowered.0, &lowered.1["privacy"][0]["refused_from_round"]), (4, &1.into()));
+    std::fs::write(demo.path("sites/north.toml"), text).unwrap();
     // Looking spends nothing.
     let again = policy(&demo, "explain", &["--site-dir", folder.to_str().unwrap()]);
     assert_eq!(again.1["privacy"], letter["privacy"]);

@@ -25,6 +25,8 @@ fn typos_stop_a_run_before_it_starts() {
         ),
         ("job.toml", "record-clip = 0.5", "record-klip = 0.5", "unknown-key"),
         ("job.toml", "sites/north.toml", "sites/nord.toml", "unreadable"),
+        ("job.toml", "data = \"public_test.csv\"", "data = \"test.csv\"", "data-unreadable"),
+        ("job.toml", "min-sites = 3", "min-sites = 6", "invalid"),
         (
             "job.toml",
             "[evaluation]",
@@ -298,5 +300,46 @@ fn filters_of_a_job_work_at_all_four_points() {
                 assert_eq!(document["error"]["code"], "too-large");
             }
         }
+    }
+}
+
+/// A checkpoint of another job is not gone on from.
+#[test]
+fn a_changed_job_is_not_resumed() {
+    let demo = Demo::default();
+    assert_eq!(demo.run(&["--rounds", "2"]).0, 0);
+    demo.edit("job.toml", "record-clip = 0.5", "record-clip = 0.25");
+    let (exit, document) = demo.run(&["--resume"]);
+    assert_eq!((exit, &document["error"]["code"]), (2, &"invalid".into()));
+}
+
+/// A rule for one submitter is not for whoever says so: `run` is `local`.
+#[test]
+fn a_rule_for_another_submitter_does_not_match() {
+    let demo = Demo::default();
+    demo.all_needed();
+    let when = |submitter: &str| format!("dataset = \"breast\", submitter = \"{submitter}\" }}");
+    demo.edit_sites(&SITES, "dataset = \"breast\" }", &when("local"));
+    assert_eq!(demo.run(&["--rounds", "2"]).0, 0);
+    demo.edit("sites/north.toml", "submitter = \"local\"", "submitter = \"alice\"");
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!((exit, &result["error"]["code"]), (3, &"no-matching-rule".into()));
+}
+
+/// A site that cannot even start is a site that did not come.
+#[test]
+fn a_site_with_a_broken_log_is_missed_and_the_run_goes_on() {
+    for more in [&["--resume"][..], &["--resume", "--processes"]] {
+        let demo = Demo::default();
+        assert_eq!(demo.run(&["--rounds", "1"]).0, 0);
+        let log = demo.workspace().join("sites/north/audit.jsonl");
+        let text = std::fs::read_to_string(&log).unwrap();
+        std::fs::write(&log, text.replacen("release", "relaese", 1)).unwrap();
+        demo.edit("job.toml", "round-timeout = \"60s\"", "round-timeout = \"3s\"");
+        let mut args = more.to_vec();
+        args.extend(["--rounds", "2"]);
+        let (exit, result) = demo.run(&args);
+        assert_eq!((exit, &result["rounds_done"]), (0, &2.into()), "{more:?}");
+        assert_eq!(result["rounds"][1]["answered"].as_array().unwrap().len(), 4);
     }
 }

@@ -59,6 +59,13 @@ pub enum RunEvent {
     },
     /// The server went on.
     Server(Progress),
+    /// A site could not take part at all.
+    SiteFailed {
+        /// Its name.
+        site: String,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Why a run did not start, or could not be judged.
@@ -182,6 +189,15 @@ pub fn run(
 fn preflight(program: &Program, job: &Job) -> Result<BTreeMap<String, Policy>, RunError> {
     let promise = program.computes().promise(job)?;
     let mut findings = Vec::new();
+    if let Some(evaluation) = &job.evaluation
+        && let Err(reason) = program.computes().evaluator(job, &evaluation.data)
+    {
+        let at = job.source.text.find("[evaluation]").unwrap_or(0);
+        let finding = job.source.error(reason.code.as_str(), reason.detail, at..at + 12);
+        findings.push(
+            finding.help("look at `data` of [evaluation]: a CSV file with the job's columns"),
+        );
+    }
     let mut policies = BTreeMap::new();
     let simulate = job.simulate.as_ref();
     for site in simulate.iter().flat_map(|simulate| &simulate.sites) {
@@ -264,7 +280,8 @@ fn in_process(
         if let Ok(Ok(Err(error))) = ended
             && !matches!(error, SiteError::Wire(_))
         {
-            return Err(RunError::Site(name, error));
+            // The server saw a site that did not come; whether that breaks the run is its to say.
+            observer(&RunEvent::SiteFailed { site: name, why: error.to_string() });
         }
     }
     // Ends the tasks of sites that did not end by themselves, and with them their locks.

@@ -312,6 +312,35 @@ fn a_filter_smuggles_nothing_out_beside_the_tensors() {
     }
 }
 
+/// A filter that only claims to be noise, and cheap: it can neither price the flow nor take the
+/// reservation, both of which need a prover.
+#[test]
+fn what_only_claims_to_be_noise_is_unpaid() {
+    struct Claims;
+    impl Filter for Claims {
+        fn plan(&self, flow: Flow) -> Result<Flow, Reason> {
+            assert!(flow.events().is_empty());
+            Ok(flow)
+        }
+        fn apply(&self, message: Message, _: &mut FilterContext<'_>) -> Result<Message, Reason> {
+            Ok(message)
+        }
+        fn describe(&self) -> String {
+            "claims".to_owned()
+        }
+    }
+    let claims = FilterSpec::new("claims", "", |_, _| Ok(Box::new(Claims)));
+    let ran = run(Program::new().filter(claims).unwrap(), |file, text| match file {
+        "job.toml" => text,
+        _ => text.replace(
+            "{ filter = \"gaussian\", noise-multiplier = 4.0 }",
+            "{ filter = \"claims\" }",
+        ),
+    });
+    assert_eq!((ran.exit_code, ran.bytes_up()), (3, 0));
+    assert_eq!(ran.result["error"]["code"], "unpaid-release");
+}
+
 static CAPTURED: Mutex<Option<Tensors>> = Mutex::new(None);
 
 /// Keeps the model on its way in and puts it back in the place of the answer on its way out.

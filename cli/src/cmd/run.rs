@@ -112,6 +112,9 @@ impl Table<'_> {
                 ));
             }
             RunEvent::Server(Progress::Round(record)) => self.row(record),
+            RunEvent::SiteFailed { site, why } => {
+                self.out.note(&format!("{RED}✗{RED:#} {site} could not take part: {why}"));
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checkpoint {
     pub(crate) run: String,
+    /// Names what is trained and how: a checkpoint of another job is not gone on from.
+    pub(crate) job: String,
     pub(crate) round: u32,
     pub(crate) done: Vec<RoundRecord>,
     pub(crate) sites: BTreeMap<String, SiteRecord>,
@@ -43,6 +45,7 @@ impl Checkpoint {
         }
         let mut metadata = HashMap::from([
             ("run".to_owned(), self.run.clone()),
+            ("job".to_owned(), self.job.clone()),
             ("round".to_owned(), self.round.to_string()),
             ("rounds".to_owned(), serde_json::to_string(&self.done).map_err(failed)?),
             ("sites".to_owned(), serde_json::to_string(&self.sites).map_err(failed)?),
@@ -87,6 +90,7 @@ impl Checkpoint {
         }
         Ok(Some(Self {
             run: text("run")?.clone(),
+            job: text("job")?.clone(),
             round: text("round")?.parse().map_err(failed)?,
             done: serde_json::from_str(text("rounds")?).map_err(failed)?,
             sites: serde_json::from_str(text("sites")?).map_err(failed)?,
@@ -212,6 +216,7 @@ mod tests {
         ]);
         let checkpoint = Checkpoint {
             run: "run".into(),
+            job: "job".into(),
             round: 7,
             done: vec![],
             sites: [("north".to_owned(), SiteRecord::default())].into(),

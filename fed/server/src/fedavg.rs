@@ -115,7 +115,8 @@ impl Fedavg {
         }
     }
 
-    fn state(&self) -> State {
+    /// What a checkpoint keeps.
+    pub(crate) fn state(&self) -> State {
         let group = |values: &Flat| self.shaped(values, Values::F64);
         let mut tensors = BTreeMap::from([("model", group(&self.model))]);
         // What these hold is zero, or never looked at, where the job does not use them.

@@ -23,6 +23,7 @@ pub struct Rounds<'a> {
     pub(crate) federation: &'a Federation,
     pub(crate) runtime: Handle,
     pub(crate) run: &'a str,
+    pub(crate) job: &'a str,
     pub(crate) settings: &'a Fedavg,
     pub(crate) promise: &'a Promise,
     pub(crate) cancel: &'a Cancel,
@@ -199,6 +200,7 @@ impl Rounds<'_> {
         self.done.push(record.clone());
         let checkpoint = Checkpoint {
             run: self.run.to_owned(),
+            job: self.job.to_owned(),
             round: record.round,
             done: self.done.clone(),
             sites: self.federation.records(),

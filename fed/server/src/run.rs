@@ -1,5 +1,6 @@
 //! A server's life: listen, wait for sites, run the workflow, tell everybody, write the outcome.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use privet_core::filter::Cancel;
 use privet_core::{Code, Reason, Refusal, Registry, Stage};
 use privet_gate::{CompileError, Finding, Job, Loaded, Offer, ServerGate, Workload};
 use privet_wire::{ADDRESS_FILE, Kit, KitError, Role, serve};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use crate::checkpoint::{Checkpoint, write_model};
@@ -23,7 +25,8 @@ use crate::workflow::Workflow;
 pub const PROGRESS_FILE: &str = "progress.jsonl";
 /// Where the outcome of a run is.
 pub const OUTCOME_FILE: &str = "outcome.json";
-/// How long to wait for the sites of the roster before going on without the missing.
+/// Longest wait for the sites of the roster before going on without the missing; a shorter round
+/// timeout is waited instead.
 const JOIN: Duration = Duration::from_secs(30);
 /// How long to wait for sites to hear that the job has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -65,6 +68,12 @@ pub async fn run(
         job.fedavg.rounds = rounds;
     }
     let checkpoint = Checkpoint::read(kit_folder, &GROUPS, &NUMBERS)?;
+    let identity_of_job = identity_of(&job);
+    if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.job != identity_of_job) {
+        let message = "the checkpoint is of another job: its model or training differs";
+        let finding = job.source.error("invalid", message, 0..0);
+        return Err(ServerError::Job(vec![finding.help("run it anew, without --resume")]));
+    }
     let run = checkpoint.as_ref().map_or_else(new_run, |checkpoint| checkpoint.run.clone());
     let promise = workload.promise(&job)?;
     let initial = workload.initial(&job)?;
@@ -100,7 +109,8 @@ pub async fn run(
         progress.write(event);
         observer(event);
     };
-    let roster = gather(&federation, &kit.sites, &cancel).await;
+    let patience = JOIN.min(job.fedavg.round_timeout);
+    let roster = gather(&federation, &kit.sites, patience, &cancel).await;
     observe(&Progress::Started {
         ready: roster.ready.iter().cloned().collect(),
         refusals: refusals(&roster),
@@ -109,7 +119,21 @@ pub async fn run(
 
     let done = checkpoint.as_ref().map(|c| c.done.clone()).unwrap_or_default();
     let planned = job.fedavg.rounds;
+    let begun = checkpoint.is_some();
     let mut workflow = Fedavg::new(&job, promise.kind, initial, checkpoint);
+    if !begun {
+        // A run that dies in its first round keeps its identity, by which sites know what they
+        // have paid for.
+        Checkpoint {
+            run: run.clone(),
+            job: identity_of_job.clone(),
+            round: 0,
+            done: Vec::new(),
+            sites: BTreeMap::new(),
+            state: workflow.state(),
+        }
+        .write(kit_folder)?;
+    }
     let runtime = tokio::runtime::Handle::current();
     let working = {
         let (federation, folder) = (federation.clone(), kit_folder.to_path_buf());
@@ -119,6 +143,7 @@ pub async fn run(
                 federation: &federation,
                 runtime,
                 run: &run,
+                job: &identity_of_job,
                 settings: &job.fedavg,
                 promise: &promise,
                 cancel: &cancel,
@@ -170,6 +195,12 @@ pub async fn run(
     Ok(outcome)
 }
 
+/// Names what is trained and how. Rounds and quorum may change between a run and its resumption.
+fn identity_of(job: &Job) -> String {
+    let parts = format!("{:?}\0{:?}\0{:?}\0{}", job.model, job.train, job.features, job.name);
+    Sha256::digest(parts).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn new_run() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
@@ -189,7 +220,12 @@ fn refusals(roster: &Roster) -> Vec<Refusal> {
 
 /// Waits until every site of the roster holds the job to be allowed or refuses it. Without a
 /// roster, waits for the first site and a moment more.
-async fn gather(federation: &Federation, sites: &[String], cancel: &Cancel) -> Roster {
+async fn gather(
+    federation: &Federation,
+    sites: &[String],
+    patience: Duration,
+    cancel: &Cancel,
+) -> Roster {
     let complete = || {
         let roster = federation.roster();
         let known =
@@ -197,7 +233,7 @@ async fn gather(federation: &Federation, sites: &[String], cancel: &Cancel) -> R
         let all = !sites.is_empty() && sites.iter().all(known);
         (all || cancel.is_cancelled()).then_some(())
     };
-    let until = Instant::now() + JOIN;
+    let until = Instant::now() + patience;
     while Instant::now() < until {
         let step = until.min(Instant::now() + Duration::from_millis(200));
         if federation.wait(step, complete).await.is_some() {
