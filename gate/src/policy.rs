@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use privet_core::Registry;
+use privet_core::ledger::{Account, Budget};
 use privet_core::message::DataKind;
 use privet_core::sensitivity::{Adjacency, Unit};
 use serde::Deserialize;
@@ -62,6 +63,18 @@ pub struct Dataset {
     pub epsilon: f64,
     /// δ of the budget.
     pub delta: f64,
+}
+
+impl Dataset {
+    /// The data set as a ledger knows it.
+    pub fn account(&self) -> Account {
+        Account {
+            dataset: self.id.clone(),
+            unit: self.unit,
+            adjacency: self.adjacency,
+            budget: Budget { epsilon: self.epsilon, delta: self.delta },
+        }
+    }
 }
 
 /// One rule.

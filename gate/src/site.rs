@@ -14,7 +14,7 @@ use privet_core::event::Mechanism;
 use privet_core::executor::{TaskResult, TaskStatus};
 use privet_core::filter::{Cancel, Charge, FilterContext, NoCharge};
 use privet_core::flow::Promise;
-use privet_core::ledger::{Account, Budget, Ledger, Purpose};
+use privet_core::ledger::{Ledger, Purpose};
 use privet_core::message::{DataKind, Protection};
 use privet_core::receipt::Receipt;
 use privet_core::tensor::Schema;
@@ -50,12 +50,7 @@ impl SiteGate {
         outbox: Outbox,
     ) -> Result<Self, Reason> {
         for dataset in policy.datasets.values() {
-            ledger.open_account(&Account {
-                dataset: dataset.id.clone(),
-                unit: dataset.unit,
-                adjacency: dataset.adjacency,
-                budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
-            })?;
+            ledger.open_account(&dataset.account())?;
         }
         Ok(Self { policy, registry, ledger, audit, outbox })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use privet_core::audit::{Audit, AuditEntry};
 use privet_core::clock::SystemClock;
 use privet_core::flow::Promise;
+use privet_core::ledger::Ledger;
 use privet_core::message::{DataKind, Protection};
 use privet_core::sensitivity::{Bound, Prover, Unit};
 use privet_core::tensor::{Dtype, Shape, Slot};
@@ -116,14 +117,7 @@ pub(crate) fn ledger(policy: &Policy) -> Arc<SiteLedger> {
     let store = Store::in_memory().unwrap();
     let ledger = SiteLedger::open(store, Arc::new(SystemClock)).unwrap();
     for dataset in policy.datasets.values() {
-        use privet_core::ledger::{Account, Budget, Ledger};
-        let account = Account {
-            dataset: dataset.id.clone(),
-            unit: dataset.unit,
-            adjacency: dataset.adjacency,
-            budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
-        };
-        ledger.open_account(&account).unwrap();
+        ledger.open_account(&dataset.account()).unwrap();
     }
     Arc::new(ledger)
 }

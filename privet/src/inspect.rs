@@ -180,12 +180,7 @@ pub(crate) fn ledger_for(
     }
     // The policy's budget is the one that holds now.
     for dataset in policy.datasets.values() {
-        ledger.open_account(&Account {
-            dataset: dataset.id.clone(),
-            unit: dataset.unit,
-            adjacency: dataset.adjacency,
-            budget: Budget { epsilon: dataset.epsilon, delta: dataset.delta },
-        })?;
+        ledger.open_account(&dataset.account())?;
     }
     Ok(ledger)
 }

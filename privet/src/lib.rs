@@ -36,6 +36,7 @@ mod workspace;
 
 pub use inspect::{DryRun, Explain, InspectError, budget, check, dry_run, explain_job};
 pub use program::Program;
+pub use report::bytes as human_bytes;
 pub use result::{DatasetResult, RunResult, SiteResult};
 pub use run::{RunError, RunEvent, RunOptions, run, serve_kit, site_kit};
 pub use template::{TEMPLATES, Template, TemplateError, init};

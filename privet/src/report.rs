@@ -152,7 +152,7 @@ fn left_in_words(result: &RunResult) -> String {
 }
 
 /// Bytes for people; kB = 1000.
-pub(crate) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 || unit == "GB" {

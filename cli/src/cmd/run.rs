@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use privet::core::ledger::rounded_up;
 use privet::server::{Progress, RoundRecord, Status};
 use privet::site::SiteError;
-use privet::{Program, RunError, RunEvent, RunOptions, RunResult};
+use privet::{Program, RunError, RunEvent, RunOptions, RunResult, human_bytes};
 
 use super::Ended;
 use crate::out::{BOLD, DIM, Failed, Out, RED, refusal};
@@ -128,7 +128,7 @@ impl Table<'_> {
             number(record.metrics.loss),
             number(record.metrics.accuracy),
             self.worst(record),
-            bytes(record.bytes_up),
+            human_bytes(record.bytes_up),
             seconds(record.wall_s),
         ));
         for known in &record.refusals {
@@ -163,15 +163,6 @@ fn seconds(s: f64) -> String {
         s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
         s if s < 60.0 => format!("{s:.1} s"),
         s => format!("{:.0} min", s / 60.0),
-    }
-}
-
-fn bytes(bytes: u64) -> String {
-    match bytes as f64 {
-        b if b < 1e3 => format!("{bytes} B"),
-        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
-        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
-        b => format!("{:.1} GB", b / 1e9),
     }
 }
 
@@ -223,7 +214,7 @@ fn left(result: &RunResult) -> String {
         None if updates == 0 => "nothing else".to_owned(),
         None => "not all with noise".to_owned(),
     };
-    format!("{updates} updates, {}, {noise}", bytes(up))
+    format!("{updates} updates, {}, {noise}", human_bytes(up))
 }
 
 fn worst(result: &RunResult) -> Option<(&str, f64, f64, f64)> {
