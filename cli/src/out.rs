@@ -5,6 +5,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 pub(crate) struct Out {
     json: bool,
     quiet: bool,
+    /// Whether the terminal's line holds words that the next ones write over.
+    fleeting: AtomicBool,
 }
 
 /// Why a command failed.
@@ -83,7 +86,7 @@ pub(crate) const BOLD: Style = Style::new().bold();
 
 impl Out {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+        Self { json, quiet, fleeting: AtomicBool::new(false) }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -110,7 +113,8 @@ impl Out {
     /// Words that the next ones write over; for terminals.
     pub(crate) fn fleeting(&self, text: &str) {
         if self.is_terminal() {
-            self.write(text, "\r");
+            self.write(text, "");
+            self.fleeting.store(true, Ordering::Relaxed);
         }
     }
 
@@ -121,7 +125,9 @@ impl Out {
             let _ = write!(stream, "{text}{end}");
         } else {
             let mut stream = anstream::stdout().lock();
-            let _ = write!(stream, "{text}{end}");
+            let clear =
+                if self.fleeting.swap(false, Ordering::Relaxed) { "\r\u{1b}[K" } else { "" };
+            let _ = write!(stream, "{clear}{text}{end}");
             let _ = stream.flush();
         }
     }
@@ -146,6 +152,9 @@ impl Out {
 
     /// Says why a command failed and gives its exit code.
     pub(crate) fn failed(&self, failed: &Failed) -> ExitCode {
+        if self.fleeting.load(Ordering::Relaxed) {
+            self.write("", "");
+        }
         let mut stream = anstream::stderr().lock();
         if failed.findings.is_empty() {
             let word = if matches!(failed.exit_code, 3..=5) { "refused" } else { "error" };

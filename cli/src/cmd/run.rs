@@ -102,9 +102,8 @@ impl Table<'_> {
                 self.out.fleeting(&format!("{DIM}starting server and sites…{DIM:#}"));
             }
             RunEvent::Server(Progress::Started { ready, refusals }) => {
-                let allowed =
-                    format!("policies  {} of {} sites allow this job", ready.len(), self.sites);
-                self.out.note(&format!("{allowed}                    "));
+                let (ready, sites) = (ready.len(), self.sites);
+                self.out.note(&format!("policies  {ready} of {sites} sites allow this job"));
                 refusals.iter().for_each(|known| self.out.note(&refusal(known)));
                 self.out.note(&format!(
                     "\n{DIM}{:>7}  {:>6}  {:>6}  {:>8}  {:<26} {:>8} {:>8}{DIM:#}",
@@ -185,7 +184,9 @@ fn words(result: &RunResult, job: String) -> String {
         let help = error.help.clone().unwrap_or_default();
         line("why", &format!("{RED}✗ {}{RED:#}: {}", error.code, error.message));
         error.refusals.iter().for_each(|known| line("", refusal(known).trim_start()));
-        line("what to do", &help);
+        if error.refusals.is_empty() {
+            line("what to do", &help);
+        }
         if result.status == Status::Interrupted {
             line(
                 "kept",
