@@ -6,7 +6,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use out::{Failed, Out};
 
@@ -73,7 +73,6 @@ fn main() -> ExitCode {
     let out = Out::new(cli.json, cli.quiet);
     let Some(command) = cli.command else {
         out.say(FOUR);
-        let _ = Cli::command();
         return ExitCode::SUCCESS;
     };
     let ended = match command {
