@@ -3,7 +3,9 @@
 //! What only one crate needs stays in that crate.
 
 pub mod codec;
+pub mod stream;
 pub mod transcript;
 
 pub use codec::{DecodeError, Reader, Writer};
+pub use stream::{Seed, Words};
 pub use transcript::{Digest, Transcript};

@@ -16,6 +16,7 @@ mod clip;
 mod gaussian;
 pub mod lattice;
 mod ledger;
+pub mod noise;
 
 pub use gaussian::sample;
 pub use ledger::SiteLedger;
