@@ -31,17 +31,45 @@ pub enum Mechanism {
         /// Number of coordinates.
         coordinates: u64,
     },
+    /// Independent discrete Laplace noise on every coordinate of an integer vector: pure
+    /// ε = 1/`noise_multiplier`, exactly.
+    Laplace {
+        /// Scale over the sensitivity in the sum of magnitudes under the event's adjacency, > 0.
+        noise_multiplier: f64,
+        /// Scale in lattice units.
+        scale_units: f64,
+    },
+}
+
+impl Mechanism {
+    /// Name of the noise.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Mechanism::Gaussian { .. } => "gaussian",
+            Mechanism::Laplace { .. } => "laplace",
+        }
+    }
+
+    /// σ or scale over sensitivity.
+    pub const fn noise_multiplier(&self) -> f64 {
+        match *self {
+            Mechanism::Gaussian { noise_multiplier, .. }
+            | Mechanism::Laplace { noise_multiplier, .. } => noise_multiplier,
+        }
+    }
+
+    /// Standard deviation of the noise in lattice units; of Laplace noise √2 times its scale.
+    pub fn deviation_units(&self) -> f64 {
+        match *self {
+            Mechanism::Gaussian { sigma_units, .. } => sigma_units,
+            Mechanism::Laplace { scale_units, .. } => scale_units * std::f64::consts::SQRT_2,
+        }
+    }
 }
 
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.mechanism {
-            Mechanism::Gaussian { noise_multiplier, .. } => write!(
-                f,
-                "gaussian z={noise_multiplier} ({}, {})",
-                self.unit.as_str(),
-                self.adjacency.as_str()
-            ),
-        }
+        let (name, z) = (self.mechanism.name(), self.mechanism.noise_multiplier());
+        write!(f, "{name} z={z} ({}, {})", self.unit.as_str(), self.adjacency.as_str())
     }
 }

@@ -9,21 +9,100 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::event::{Event, Mechanism};
 use crate::refusal::Reason;
 use crate::sensitivity::{Adjacency, Unit};
 
-/// A privacy budget: over its whole window, the data set's releases are (ε, δ)-private.
+/// A privacy budget: within any window of time, the data set's releases are (ε, δ)-private.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// ε > 0.
     pub epsilon: f64,
     /// 0 < δ < 1.
     pub delta: f64,
+    /// For how long a charge counts.
+    pub window: Window,
+    /// The most of ε that the jobs of one submitter may take within a window.
+    pub per_submitter: Option<f64>,
 }
 
-/// A data set as its ledger knows it. All parts but the budget are fixed when the ledger first
-/// sees the name.
+impl Budget {
+    /// A budget for good, for all submitters together.
+    pub const fn lifetime(epsilon: f64, delta: f64) -> Self {
+        Self { epsilon, delta, window: Window::Lifetime, per_submitter: None }
+    }
+}
+
+/// For how long a charge counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Window {
+    /// For good.
+    Lifetime,
+    /// For so many days. Over n windows the loss is up to n times the budget.
+    Days(u32),
+}
+
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Window::Lifetime => f.write_str("lifetime"),
+            Window::Days(days) => write!(f, "{days}d"),
+        }
+    }
+}
+
+impl From<Window> for String {
+    fn from(window: Window) -> Self {
+        window.to_string()
+    }
+}
+
+impl TryFrom<String> for Window {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+        match days {
+            _ if text == "lifetime" => Ok(Window::Lifetime),
+            Some(days @ 1..=36_500) => Ok(Window::Days(days)),
+            _ => Err("a window is \"lifetime\" or days, such as \"30d\""),
+        }
+    }
+}
+
+/// What charges are added up in. See the accountants of `dp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Currency {
+    /// μ², exact for Gaussian noise.
+    Gaussian,
+    /// ρ of zero-concentrated privacy.
+    Zcdp,
+    /// Rényi divergence at one order.
+    Rdp,
+}
+
+impl Currency {
+    /// The word used in files and texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Currency::Gaussian => "gaussian",
+            Currency::Zcdp => "zcdp",
+            Currency::Rdp => "rdp",
+        }
+    }
+
+    /// Whether it can count what a mechanism costs.
+    pub const fn pays(self, mechanism: &Mechanism) -> bool {
+        match mechanism {
+            Mechanism::Gaussian { .. } => true,
+            Mechanism::Laplace { .. } => !matches!(self, Currency::Gaussian),
+        }
+    }
+}
+
+/// A data set as its ledger knows it. All parts but the budget and the content are fixed when the
+/// ledger first sees the name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Name of the data set.
@@ -32,8 +111,13 @@ pub struct Account {
     pub unit: Unit,
     /// Neighbouring relation.
     pub adjacency: Adjacency,
+    /// What charges are added up in.
+    pub currency: Currency,
     /// What may be spent.
     pub budget: Budget,
+    /// Digest of what the data set holds now, where the site can tell: two names for one table
+    /// would be two budgets.
+    pub content: Option<String>,
 }
 
 /// Which job and round a charge is for.
@@ -45,6 +129,8 @@ pub struct Purpose {
     pub run: String,
     /// The round, from 1.
     pub round: u32,
+    /// Who submitted the job, as the site knows it.
+    pub submitter: String,
 }
 
 /// A reservation in a ledger.
@@ -104,8 +190,6 @@ pub struct Entry {
 pub struct Statement {
     /// The account.
     pub account: Account,
-    /// Name of the currency that charges are added in.
-    pub currency: String,
     /// ε of committed entries.
     pub spent: f64,
     /// ε of committed and reserved entries, less `spent`.
@@ -121,7 +205,8 @@ pub trait Ledger: Send + Sync {
     /// Declares a data set. Idempotent.
     ///
     /// # Errors
-    /// When the name is known with another unit or adjacency, or storage fails.
+    /// When the name is known with another unit, adjacency or currency, another name is known with
+    /// the same content, or storage fails.
     fn open_account(&self, account: &Account) -> Result<(), Reason>;
 
     /// Sets a charge aside, durably, if the budget can pay for it.
@@ -147,12 +232,18 @@ pub trait Ledger: Send + Sync {
     /// When there is no such reservation, or storage fails.
     fn release(&self, reservation: ReservationId) -> Result<(), Reason>;
 
-    /// What `rounds` rounds of `events` would cost on top of what is spent. The first refused
-    /// round is looked for well beyond `rounds`.
+    /// What `rounds` rounds of `events` would cost a submitter on top of what is spent. The first
+    /// refused round is looked for well beyond `rounds`.
     ///
     /// # Errors
-    /// When the data set is unknown, or storage fails.
-    fn quote(&self, dataset: &str, events: &[Event], rounds: u32) -> Result<Quote, Reason>;
+    /// When the data set is unknown, its currency cannot pay for the events, or storage fails.
+    fn quote(
+        &self,
+        dataset: &str,
+        submitter: &str,
+        events: &[Event],
+        rounds: u32,
+    ) -> Result<Quote, Reason>;
 
     /// A data set's account with its entries.
     ///

@@ -57,6 +57,7 @@ codes! {
     NotBuilt = "not-built", 3, "this version cannot do that yet";
     BudgetExhausted = "budget-exhausted", 4, "stop earlier, or ask the data owner for a larger budget";
     LatticeTooCoarse = "lattice-too-coarse", 3, "raise the noise multiplier or the clip";
+    WrongCurrency = "wrong-currency", 3, "use Gaussian noise, or ask the site for a data set with `currency = \"zcdp\"`";
     // Decided on what an executor, a filter or a peer gave.
     UnexpectedTask = "unexpected-task", 3, "answer the task that was asked";
     UnexpectedKind = "unexpected-kind", 3, "answer with the data kind that the task asks for";

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::filter::Filter;
 use crate::flow::BuildContext;
+use crate::ledger::Currency;
 use crate::params::{ParamSpec, Params};
 use crate::refusal::{Code, Reason};
 use crate::sensitivity::Prover;
@@ -31,6 +32,8 @@ pub struct FilterSpec {
     pub gives: &'static str,
     /// Formula and its source, where there is one.
     pub formula: &'static str,
+    /// The currencies that can count its noise; none where it adds no noise.
+    pub counted_in: &'static [Currency],
     /// What it does not protect; each a sentence for `explain`.
     pub not_protected: &'static [&'static str],
     /// Codes it may refuse with.
@@ -51,6 +54,7 @@ impl FilterSpec {
             needs: "tensors",
             gives: "tensors",
             formula: "",
+            counted_in: &[],
             not_protected: &[],
             refusals: &[],
             example: "",

@@ -97,11 +97,36 @@ impl From<Step> for i16 {
     }
 }
 
-/// How far one unit can move a vector of lattice integers, in the Euclidean norm.
+/// How the length of a vector is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Sum of magnitudes.
+    L1,
+    /// Euclidean.
+    L2,
+    /// Largest magnitude.
+    Linf,
+}
+
+impl Norm {
+    /// The words used in texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Norm::L1 => "sum of magnitudes",
+            Norm::L2 => "Euclidean norm",
+            Norm::Linf => "largest magnitude",
+        }
+    }
+}
+
+/// How far one unit can move a vector of lattice integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     /// Whose contribution is bounded.
     pub unit: Unit,
+    /// How its length is measured.
+    pub norm: Norm,
     /// The bound in lattice units: the norm of one unit's contribution is at most this integer.
     pub lattice_units: u64,
     /// The lattice step, so that `lattice_units · step` is the bound in the data's own scale.
@@ -112,6 +137,25 @@ impl Bound {
     /// The bound in the data's own scale.
     pub fn value(&self) -> f64 {
         self.lattice_units as f64 * self.step.value()
+    }
+
+    /// What this bound says of another norm, for vectors of `coordinates` numbers: no norm of the
+    /// three is above an earlier one; from a later to an earlier one the bound grows by √d (l2 to
+    /// l1, l∞ to l2) or d (l∞ to l1), rounded up.
+    pub fn in_norm(&self, norm: Norm, coordinates: u64) -> u64 {
+        let units = u128::from(self.lattice_units);
+        let coordinates = u128::from(coordinates.max(1));
+        let root = || {
+            let square = units.saturating_mul(units).saturating_mul(coordinates);
+            let root = square.isqrt();
+            root + u128::from(root * root < square)
+        };
+        let grown = match (self.norm, norm) {
+            (Norm::Linf, Norm::L1) => units.saturating_mul(coordinates),
+            (Norm::L2, Norm::L1) | (Norm::Linf, Norm::L2) => root(),
+            _ => units,
+        };
+        u64::try_from(grown).unwrap_or(u64::MAX)
     }
 }
 
@@ -124,7 +168,7 @@ pub struct Prover(pub(crate) ());
 ///
 /// # Guarantee
 /// For every two neighbouring (add/remove) data sets, the integers differ by at most
-/// `bound.lattice_units` in the Euclidean norm.
+/// `bound.lattice_units` in `bound.norm`.
 ///
 /// ```compile_fail,E0423
 /// use privet_core::sensitivity::{Bound, Lattice, Prover};
@@ -279,7 +323,7 @@ mod tests {
 
     fn lattice() -> Lattice {
         let step = Step::new(20).unwrap();
-        let bound = Bound { unit: Unit::Record, lattice_units: 7, step };
+        let bound = Bound { unit: Unit::Record, norm: Norm::L2, lattice_units: 7, step };
         let vector = |values: Vec<i64>| {
             LatticeTensor::new(Shape::new(vec![values.len() as u64]).unwrap(), values).unwrap()
         };
@@ -296,6 +340,18 @@ mod tests {
         assert!(projected.sensitivity().is_some());
         let mapped = lattice().map::<()>(|_| Ok(())).unwrap();
         assert!(mapped.sensitivity().is_none());
+    }
+
+    #[test]
+    fn a_bound_says_something_of_every_norm() {
+        let bound = |norm| Bound { unit: Unit::Site, norm, lattice_units: 10, step: Step(0) };
+        let says = |from, to| bound(from).in_norm(to, 5);
+        assert_eq!([Norm::L1, Norm::L2, Norm::Linf].map(|to| says(Norm::L1, to)), [10, 10, 10]);
+        assert_eq!([Norm::L1, Norm::L2, Norm::Linf].map(|to| says(Norm::L2, to)), [23, 10, 10]);
+        assert_eq!([Norm::L1, Norm::L2, Norm::Linf].map(|to| says(Norm::Linf, to)), [50, 23, 10]);
+        // Four fives: 20 against 10, and no four numbers of length 10 have a larger sum.
+        assert_eq!(bound(Norm::L2).in_norm(Norm::L1, 4), 20);
+        assert_eq!(bound(Norm::Linf).in_norm(Norm::L1, u64::MAX), u64::MAX);
     }
 
     #[test]

@@ -1,110 +1,200 @@
-//! Exact accounting of Gaussian noise.
-//!
-//! One release with σ = z·Δ is μ-Gaussian-differentially private with μ = 1/z. Releases add up as
-//! μ² = Σ 1/z², also when each is chosen in the light of the ones before (Koskela, Tobaben,
-//! Honkela 2023, arXiv 2209.15596; Smith, Thakurta 2022). And for one μ (Balle, Wang 2018,
-//! Theorem 8, with Φ the normal distribution function)
+//! What events cost.
 //!
 //! ```text
-//!   δ(ε) = Φ(μ/2 − ε/μ) − e^ε · Φ(−μ/2 − ε/μ)
+//!   events ─▶ Meter ─▶ Spent (whole units of 2^-40, added up) ─▶ ε at the budget's δ
 //! ```
+//! A data set is metered in one currency from its first charge on. Each of them may be added up and
+//! stopped on, also when every release is chosen in the light of the ones before; composing whole
+//! privacy-loss curves along the way and stopping when one crosses a target may not (Honkela et al.
+//! 2026, arXiv 2602.06756), so those serve [plans](pld) that are fixed in advance.
 //!
-//! **Discrete for continuous.** The noise is discrete. A continuous Gaussian, rounded, is
-//! post-processing of the continuous mechanism, and differs from the discrete Gaussian of the
-//! same σ by at most √(Σ d/σ⁴)/17 in total variation (d coordinates a release, σ in lattice
-//! units; the leading term is half of that). So δ(ε) + (1 + e^ε)·√(Σ d/σ⁴)/17 is a bound for the
-//! discrete mechanism, and [`Spent::delta`] is that sum.
+//! - **gaussian**: μ² = 1/z², exact for Gaussian noise and for nothing else (Koskela, Tobaben, Honkela
+//!   2023, arXiv 2209.15596; Smith, Thakurta 2022).
+//! - **zcdp**: ρ = 1/2z² for Gaussian noise, discrete or not (Canonne, Kamath, Steinke 2020); ε²/2 for
+//!   what is purely ε-private (Bun, Steinke 2016; adaptively, Feldman, Zrnic 2021).
+//! - **rdp**: Rényi divergence at one order, fixed at the first charge (Feldman, Zrnic 2021).
+//!
+//! **Discrete for continuous.** The exact Gaussian curve is that of continuous noise, and ours is
+//! discrete. A continuous Gaussian, rounded, is post-processing of the continuous mechanism, and
+//! differs from the discrete Gaussian of the same σ by at most √(Σ d/σ⁴)/17 in total variation (d
+//! coordinates a release, σ in lattice units; the leading term is half of that). So
+//! δ(ε) + (1 + e^ε)·√(Σ d/σ⁴)/17 is a bound for the discrete mechanism. The other currencies are
+//! exact for discrete noise of any width.
+
+pub mod gaussian;
+pub mod renyi;
 
 use privet_core::event::{Event, Mechanism};
+use privet_core::ledger::{Budget, Currency};
+use serde::{Deserialize, Serialize};
 
-/// μ² is counted in integers of 2^-40, rounded up.
+use gaussian::{gaussian_delta, gaussian_epsilon};
+
+/// Charges are counted in integers of 2^-40, rounded up.
 const UNIT: f64 = (1u64 << 40) as f64;
 
+/// What an account is metered in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Meter {
+    /// μ².
+    Gaussian,
+    /// ρ.
+    Zcdp,
+    /// Rényi divergence at this order, ≥ 2.
+    Rdp(u32),
+}
+
+impl Meter {
+    /// The meter of a new account. A Rényi order is chosen so that the budget buys the most
+    /// Gaussian noise: the integer nearest to 1 + √(ln(1/δ)/ρ), ρ the zCDP that the budget is.
+    pub fn new(currency: Currency, budget: &Budget) -> Self {
+        match currency {
+            Currency::Gaussian => Meter::Gaussian,
+            Currency::Zcdp => Meter::Zcdp,
+            Currency::Rdp => {
+                let delta = budget.delta;
+                let enough = |rho| renyi::zcdp_epsilon(rho, delta) >= budget.epsilon;
+                let rho = smallest(enough).max(1e-9);
+                Meter::Rdp((1.0 + ((1.0 / delta).ln() / rho).sqrt()).round().clamp(2.0, 1e6) as u32)
+            }
+        }
+    }
+
+    /// The currency it counts.
+    pub fn currency(self) -> Currency {
+        match self {
+            Meter::Gaussian => Currency::Gaussian,
+            Meter::Zcdp => Currency::Zcdp,
+            Meter::Rdp(_) => Currency::Rdp,
+        }
+    }
+
+    /// Name of the accountant that reads it.
+    pub fn accountant(self) -> String {
+        match self {
+            Meter::Gaussian => "exact Gaussian".to_owned(),
+            Meter::Zcdp => "zCDP".to_owned(),
+            Meter::Rdp(order) => format!("RDP of order {order}"),
+        }
+    }
+
+    /// What an event costs; `None` when the currency cannot pay for it.
+    pub fn price(self, event: &Event) -> Option<Spent> {
+        let mechanism = event.mechanism;
+        let z = mechanism.noise_multiplier();
+        if !self.currency().pays(&mechanism) {
+            return None;
+        }
+        let cost = match (self, mechanism) {
+            (Meter::Gaussian, _) => 1.0 / (z * z),
+            (Meter::Zcdp, _) => 0.5 / (z * z),
+            (Meter::Rdp(order), Mechanism::Gaussian { .. }) => f64::from(order) * 0.5 / (z * z),
+            (Meter::Rdp(order), Mechanism::Laplace { .. }) => renyi::pure_rdp(order, 1.0 / z),
+        };
+        let coarseness = match (self, mechanism) {
+            (Meter::Gaussian, Mechanism::Gaussian { sigma_units, coordinates, .. }) => {
+                coordinates as f64 / sigma_units.powi(4)
+            }
+            _ => 0.0,
+        };
+        // The floats above are off by a few units of their last place.
+        let units = (cost * UNIT * (1.0 + 1e-12)).ceil();
+        Some(Spent { meter: self, units: units as u64, coarseness })
+    }
+}
+
 /// Uses of a data set, added up.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spent {
-    /// μ² in units of 2^-40.
-    mu_square_units: u64,
-    /// Σ d/σ⁴.
+    meter: Meter,
+    /// Cost in units of 2^-40.
+    units: u64,
+    /// Σ d/σ⁴ of Gaussian noise.
     coarseness: f64,
 }
 
 impl Spent {
-    /// Takes an event in.
-    pub fn add(&mut self, event: &Event) {
-        let Mechanism::Gaussian { noise_multiplier: z, sigma_units, coordinates } = event.mechanism;
-        // Each float operation is off by at most half an ulp; two steps up cover both.
-        let units = (UNIT / (z * z)).next_up().next_up().ceil();
-        self.mu_square_units = self.mu_square_units.saturating_add(units as u64);
-        self.coarseness += coordinates as f64 / sigma_units.powi(4);
+    /// Nothing.
+    pub fn nothing(meter: Meter) -> Self {
+        Self { meter, units: 0, coarseness: 0.0 }
     }
 
     /// The same, `times` over.
+    #[must_use]
     pub fn times(&self, times: u32) -> Self {
         Self {
-            mu_square_units: self.mu_square_units.saturating_mul(u64::from(times)),
+            units: self.units.saturating_mul(u64::from(times)),
             coarseness: self.coarseness * f64::from(times),
+            ..*self
         }
     }
 
-    /// Both together.
+    /// Both together; they are of one meter.
+    #[must_use]
     pub fn and(&self, other: &Self) -> Self {
+        debug_assert_eq!(self.meter, other.meter);
         Self {
-            mu_square_units: self.mu_square_units.saturating_add(other.mu_square_units),
+            units: self.units.saturating_add(other.units),
             coarseness: self.coarseness + other.coarseness,
+            ..*self
         }
     }
 
-    fn mu(&self) -> f64 {
-        (self.mu_square_units as f64 / UNIT).sqrt()
+    /// What was added up, as a number: μ², ρ or Rényi divergence.
+    fn cost(&self) -> f64 {
+        // Below 2^53 exact; above, ε is beyond every budget.
+        self.units as f64 / UNIT
     }
 
-    /// What the discreteness of the noise adds to δ at this ε.
-    pub fn discreteness(&self, epsilon: f64) -> f64 {
+    /// What the discreteness of Gaussian noise adds to δ at this ε.
+    fn discreteness(&self, epsilon: f64) -> f64 {
         (1.0 + epsilon.exp()) * self.coarseness.sqrt() / 17.0
     }
 
-    /// The δ at which all uses together are (ε, δ)-private.
-    pub fn delta(&self, epsilon: f64) -> f64 {
-        gaussian_delta(self.mu(), epsilon) + self.discreteness(epsilon)
-    }
-
     /// Whether the discreteness of the noise costs more than a hundredth of this δ. Then no ε is
-    /// given: noise of so few lattice steps is not to be used.
+    /// given: noise of so few lattice steps is to be metered in another currency.
     pub fn too_coarse(&self, delta: f64) -> bool {
-        let epsilon = gaussian_epsilon(self.mu(), 0.99 * delta);
-        self.discreteness(epsilon) > delta / 100.0
+        let epsilon = gaussian_epsilon(self.cost().sqrt(), 0.99 * delta);
+        self.coarseness > 0.0 && self.discreteness(epsilon) > delta / 100.0
     }
 
-    /// The ε that continuous noise of the same size would give.
+    /// The ε at which all uses together are (ε, δ)-private, if Gaussian noise were continuous.
     pub fn continuous_epsilon(&self, delta: f64) -> f64 {
-        gaussian_epsilon(self.mu(), delta)
+        match self.meter {
+            _ if self.units == 0 => 0.0,
+            Meter::Gaussian => gaussian_epsilon(self.cost().sqrt(), delta),
+            Meter::Zcdp => renyi::zcdp_epsilon(self.cost(), delta),
+            Meter::Rdp(order) => renyi::rdp_epsilon(order, self.cost(), delta),
+        }
     }
 
     /// The ε at which all uses together are (ε, δ)-private; infinite when the noise is too coarse.
     pub fn epsilon(&self, delta: f64) -> f64 {
+        if self.coarseness == 0.0 {
+            return self.continuous_epsilon(delta);
+        }
         if self.too_coarse(delta) {
             return f64::INFINITY;
         }
         // At the ε of 0.99 δ the bound for discreteness has its room.
-        let high = gaussian_epsilon(self.mu(), 0.99 * delta);
-        bisect(0.0, high, |epsilon| self.delta(epsilon) <= delta)
+        let mu = self.cost().sqrt();
+        let high = gaussian_epsilon(mu, 0.99 * delta);
+        bisect(0.0, high, |epsilon| {
+            gaussian_delta(mu, epsilon) + self.discreteness(epsilon) <= delta
+        })
     }
-}
 
-/// δ of a Gaussian mechanism with μ = Δ/σ at this ε ≥ 0.
-pub fn gaussian_delta(mu: f64, epsilon: f64) -> f64 {
-    if mu == 0.0 {
-        return 0.0;
+    /// The largest total variation between what is seen with a unit and without it: for Gaussian
+    /// noise δ(0), else by Pinsker's and Bretagnolle and Huber's inequalities from the Kullback–Leibler
+    /// divergence, which is at most ρ and at most any Rényi divergence of order above one.
+    pub fn total_variation(&self) -> f64 {
+        let cost = self.cost();
+        match self.meter {
+            Meter::Gaussian => gaussian_delta(cost.sqrt(), 0.0) + self.discreteness(0.0),
+            _ => (cost / 2.0).sqrt().min((1.0 - (-cost).exp()).sqrt()),
+        }
     }
-    let first = phi(mu / 2.0 - epsilon / mu);
-    let second = (epsilon + log_phi(-mu / 2.0 - epsilon / mu)).exp();
-    (first - second).max(0.0)
-}
-
-/// ε of a Gaussian mechanism with μ = Δ/σ at this δ.
-pub fn gaussian_epsilon(mu: f64, delta: f64) -> f64 {
-    smallest(|epsilon| gaussian_delta(mu, epsilon) <= delta)
 }
 
 /// The smallest ε ≥ 0 that is enough, from above: what is returned *is* enough.
@@ -138,100 +228,92 @@ fn bisect(mut low: f64, mut high: f64, enough: impl Fn(f64) -> bool) -> f64 {
     high
 }
 
-/// The normal distribution function.
-fn phi(x: f64) -> f64 {
-    0.5 * libm::erfc(-x / std::f64::consts::SQRT_2)
-}
-
-/// Its logarithm, also where the function itself underflows.
-fn log_phi(x: f64) -> f64 {
-    if x > -30.0 {
-        return phi(x).ln();
-    }
-    // Φ(x) = φ(x)/|x| · (1 − 1/x² + 3/x⁴ − …), an alternating series: at |x| ≥ 30 the first
-    // omitted term is below 15/30⁶ = 2.1e-8.
-    let square = x * x;
-    let series = 1.0 - 1.0 / square + 3.0 / (square * square);
-    -0.5 * square - (-x).ln() - 0.5 * (2.0 * std::f64::consts::PI).ln() + series.ln()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use privet_core::sensitivity::{Adjacency, Unit};
     use proptest::prelude::*;
 
-    fn event(z: f64) -> Event {
-        Event {
-            unit: Unit::Record,
-            adjacency: Adjacency::AddRemove,
-            mechanism: Mechanism::Gaussian {
-                noise_multiplier: z,
-                sigma_units: z * f64::from(1 << 20),
-                coordinates: 31,
-            },
-        }
+    fn event(mechanism: Mechanism) -> Event {
+        Event { unit: Unit::Record, adjacency: Adjacency::AddRemove, mechanism }
     }
 
-    fn rounds(z: f64, rounds: u32) -> Spent {
-        let mut spent = Spent::default();
-        spent.add(&event(z));
-        spent.times(rounds)
+    fn gaussian(z: f64) -> Event {
+        event(Mechanism::Gaussian {
+            noise_multiplier: z,
+            sigma_units: z * f64::from(1 << 20),
+            coordinates: 31,
+        })
     }
 
-    /// z = 4 over 20 rounds is ε = 4.98 at δ = 1e-5, and 27 rounds fit a budget of 6.
+    fn laplace(z: f64) -> Event {
+        event(Mechanism::Laplace { noise_multiplier: z, scale_units: z * f64::from(1 << 20) })
+    }
+
+    fn rounds(meter: Meter, z: f64, rounds: u32) -> Spent {
+        meter.price(&gaussian(z)).unwrap().times(rounds)
+    }
+
+    /// z = 4 over 20 rounds is ε = 4.98 at δ = 1e-5, and 27 rounds fit a budget of 6; counted in
+    /// ρ the same is ε = 5.38.
     #[test]
     fn the_examples_budget() {
-        let epsilon = rounds(4.0, 20).epsilon(1e-5);
+        let epsilon = rounds(Meter::Gaussian, 4.0, 20).epsilon(1e-5);
         assert!((epsilon - 4.983_306_406).abs() < 1e-6, "{epsilon}");
-        assert!(rounds(4.0, 27).epsilon(1e-5) <= 6.0);
-        assert!(rounds(4.0, 28).epsilon(1e-5) > 6.0);
+        assert!(rounds(Meter::Gaussian, 4.0, 27).epsilon(1e-5) <= 6.0);
+        assert!(rounds(Meter::Gaussian, 4.0, 28).epsilon(1e-5) > 6.0);
+        let epsilon = rounds(Meter::Zcdp, 4.0, 20).epsilon(1e-5);
+        assert!((epsilon - 5.38).abs() < 0.005, "{epsilon}");
     }
 
-    /// Balle and Wang's closed form, evaluated with 50 digits by mpmath (`ncdf`).
     #[test]
-    fn known_answers() {
-        for (mu, epsilon, delta) in [
-            (1.0, 1.0, 0.126_936_737_506_644),
-            (0.5, 1.0, 0.006_829_594_983_115),
-            (2.0, 4.0, 0.084_953_318_671_071),
-        ] {
-            let got = gaussian_delta(mu, epsilon);
-            assert!((got - delta).abs() < 1e-14, "{mu} {epsilon}: {got}");
+    fn a_currency_pays_for_what_it_can_count() {
+        assert!(Meter::Gaussian.price(&laplace(1.0)).is_none());
+        // ε = ½ a release: ρ = 1/8, and at no order more than ½.
+        let spent = Meter::Zcdp.price(&laplace(2.0)).unwrap();
+        assert!((spent.cost() - 0.125).abs() < 1e-9);
+        for order in [2, 10, 1000] {
+            assert!(Meter::Rdp(order).price(&laplace(2.0)).unwrap().cost() < 0.5);
         }
-        // ρ = 0.07 (μ² = 0.14), δ = 3e-6.
-        let epsilon = gaussian_epsilon(0.14f64.sqrt(), 3e-6);
-        assert!((epsilon - 1.550_222).abs() < 1e-5, "{epsilon}");
-        // A deployed configuration of another toolkit: nothing left of privacy.
-        let epsilon = gaussian_epsilon(20_640.0, 1e-5);
-        assert!((epsilon / 2.1309e8 - 1.0).abs() < 1e-3, "{epsilon}");
+    }
+
+    /// The order is the one at which the budget's worth of Gaussian noise costs least.
+    #[test]
+    fn the_order_suits_the_budget() {
+        for (epsilon, delta) in [(1.0, 1e-5), (6.0, 1e-5), (0.1, 1e-8), (20.0, 1e-3)] {
+            let budget = Budget { epsilon, delta, ..Budget::lifetime(epsilon, delta) };
+            let Meter::Rdp(order) = Meter::new(Currency::Rdp, &budget) else { panic!("RDP") };
+            let rounds = |order: u32| {
+                let round = Meter::Rdp(order).price(&gaussian(30.0)).unwrap();
+                (1..).find(|&n| round.times(n).epsilon(delta) > epsilon).unwrap()
+            };
+            let best = (2..order + 50).map(rounds).max().unwrap();
+            assert!(f64::from(rounds(order)) >= 0.97 * f64::from(best), "{epsilon} {delta}");
+        }
     }
 
     proptest! {
         #[test]
         fn more_uses_cost_more_and_nothing_is_lost(z in 0.3f64..50.0, n in 1u32..500) {
-            let fewer = rounds(z, n);
-            let more = rounds(z, n + 1);
-            prop_assert!(more.epsilon(1e-5) >= fewer.epsilon(1e-5));
-            prop_assert!(more.delta(1.0) > fewer.delta(1.0) || fewer.delta(1.0) < 1e-12);
-            // Never below the exact value of the continuous mechanism.
-            let exact = gaussian_epsilon(f64::from(n).sqrt() / z, 1e-5);
-            prop_assert!(fewer.epsilon(1e-5) >= exact * (1.0 - 1e-9));
-            // Far beyond any budget the bound for discreteness, which grows with e^ε, takes over.
-            prop_assert!(fewer.epsilon(1e-5) <= exact * 1.001 + 1e-6 || exact > 10.0);
-            let mut one_by_one = Spent::default();
-            (0..n).for_each(|_| one_by_one.add(&event(z)));
-            prop_assert!(one_by_one.mu_square_units == fewer.mu_square_units);
-        }
-
-        #[test]
-        fn epsilon_inverts_delta(mu in 0.01f64..30.0, exponent in 2i32..9) {
-            let delta = 10f64.powi(-exponent);
-            let epsilon = gaussian_epsilon(mu, delta);
-            prop_assert!(gaussian_delta(mu, epsilon) <= delta);
-            if epsilon > 1e-6 {
-                prop_assert!(gaussian_delta(mu, epsilon * 0.999) > delta);
+            for meter in [Meter::Gaussian, Meter::Zcdp, Meter::Rdp(8)] {
+                let (fewer, more) = (rounds(meter, z, n), rounds(meter, z, n + 1));
+                prop_assert!(more.epsilon(1e-5) >= fewer.epsilon(1e-5));
+                prop_assert!(more.total_variation() >= fewer.total_variation());
+                // Never below the exact value of the continuous mechanism.
+                let exact = gaussian_epsilon(f64::from(n).sqrt() / z, 1e-5);
+                prop_assert!(fewer.epsilon(1e-5) >= exact * (1.0 - 1e-9));
+                let tv = gaussian_delta(f64::from(n).sqrt() / z, 0.0);
+                prop_assert!(fewer.total_variation() >= tv * (1.0 - 1e-9));
+                let one_by_one = (0..n).fold(Spent::nothing(meter), |sum, _| {
+                    sum.and(&meter.price(&gaussian(z)).unwrap())
+                });
+                prop_assert!(one_by_one.units == fewer.units);
             }
+            // Far beyond any budget the bound for discreteness, which grows with e^ε, takes over.
+            let exact = gaussian_epsilon(f64::from(n).sqrt() / z, 1e-5);
+            let ours = rounds(Meter::Gaussian, z, n).epsilon(1e-5);
+            prop_assert!(ours <= exact * 1.001 + 1e-6 || exact > 10.0);
+            prop_assert!(rounds(Meter::Zcdp, z, n).epsilon(1e-5) <= rounds(Meter::Rdp(8), z, n).epsilon(1e-5) + 1e-9);
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use privet_core::sensitivity::{Bound, Lattice, LatticeTensor, Prover, Step, Unit};
+use privet_core::sensitivity::{Bound, Lattice, LatticeTensor, Norm, Prover, Step, Unit};
 use privet_core::tensor::Schema;
 
 /// Bits of the bound in lattice units: 2^20 ≤ c < 2^21. So fine that truncation (at most one unit
@@ -33,7 +33,7 @@ pub fn bound_for(unit: Unit, clip: f64) -> Option<Bound> {
     let step = Step::new(i16::try_from(exponent).ok()?)?;
     // A product with a power of two is exact, and c² stays far below 2^53.
     let lattice_units = (clip * 2f64.powi(exponent)).floor() as u64;
-    Some(Bound { unit, lattice_units, step })
+    Some(Bound { unit, norm: Norm::L2, lattice_units, step })
 }
 
 /// Integers of norm at most `bound`, in the direction of `values`.

@@ -15,26 +15,26 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use privet_core::clock::Clock;
 use privet_core::event::Event;
 use privet_core::ledger::{
-    Account, Entry, EntryState, Ledger, Purpose, Quote, ReservationId, Statement, rounded_up,
+    Account, Entry, EntryState, Ledger, Purpose, Quote, ReservationId, Statement,
 };
 use privet_core::{Code, Reason};
 use privet_store::{Store, StoreError, Table, Transaction};
 use serde::de::DeserializeOwned;
 
-use crate::accounting::Spent;
+mod book;
+
+use crate::accounting::Meter;
+use book::{Book, COUNTING, Known};
 
 const ACCOUNTS: Table = Table::named("ledger-accounts");
 const ENTRIES: Table = Table::named("ledger-entries");
 /// Reservation id → key of its entry.
 const OPEN: Table = Table::named("ledger-open");
 const COUNTER: Table = Table::named("ledger-counter");
-
-/// Name of the currency and of the accountant that reads it.
-const CURRENCY: &str = "gaussian";
-const ACCOUNTANT: &str = "exact Gaussian";
 
 /// A [`Ledger`] over a [`Store`].
 pub struct SiteLedger {
@@ -106,12 +106,17 @@ impl SiteLedger {
         closed.map_err(|failure| failure.0)
     }
 
-    fn account_and_entries(&self, dataset: &str) -> Result<(Account, Vec<Entry>), Failure> {
-        let account = self.store.get(ACCOUNTS, dataset.as_bytes())?;
-        let account = read(&account.ok_or_else(|| unknown(dataset))?)?;
+    fn book(&self, dataset: &str) -> Result<Book, Failure> {
+        let known = self.store.get(ACCOUNTS, dataset.as_bytes())?;
+        let known: Known = read(&known.ok_or_else(|| unknown(dataset))?)?;
         let entries = self.store.scan(ENTRIES, &prefix(dataset))?;
         let entries = entries.iter().map(|(_, entry)| read(entry)).collect::<Result<_, _>>()?;
-        Ok((account, entries))
+        Ok(Book::new(known, entries, self.now()?))
+    }
+
+    fn now(&self) -> Result<Timestamp, Failure> {
+        Timestamp::try_from(self.clock.now())
+            .map_err(|_| Failure(storage("the clock shows no valid time")))
     }
 }
 
@@ -123,49 +128,35 @@ fn set_state(tx: &Transaction, key: &[u8], state: EntryState) -> Result<(), Fail
     Ok(())
 }
 
-fn counted<'a>(entries: impl IntoIterator<Item = &'a Entry>, states: &[EntryState]) -> Spent {
-    let mut spent = Spent::default();
-    for entry in entries {
-        if states.contains(&entry.state) {
-            entry.events.iter().for_each(|event| spent.add(event));
-        }
-    }
-    spent
-}
-
-const COUNTING: &[EntryState] = &[EntryState::Reserved, EntryState::Committed];
-
-fn fits(account: &Account, spent: &Spent) -> bool {
-    spent.epsilon(account.budget.delta) <= account.budget.epsilon
-}
-
-/// Whether the budget would be broken even if the noise were continuous.
-fn over(account: &Account, spent: &Spent) -> bool {
-    spent.continuous_epsilon(account.budget.delta) > account.budget.epsilon
-}
-
-fn of(events: &[Event]) -> Spent {
-    let mut spent = Spent::default();
-    events.iter().for_each(|event| spent.add(event));
-    spent
-}
-
 impl Ledger for SiteLedger {
     fn open_account(&self, account: &Account) -> Result<(), Reason> {
+        let refuse = |detail: String| Err(Failure(Reason::new(Code::InvalidPolicy, detail)));
         let opened: Result<(), Failure> = self.store.write(|tx| {
-            if let Some(known) = tx.get(ACCOUNTS, account.dataset.as_bytes())? {
-                let known: Account = read(&known)?;
-                if (known.unit, known.adjacency) != (account.unit, account.adjacency) {
-                    let detail = format!(
-                        "the ledger knows `{}` as unit {}, adjacency {}; they cannot change once charged",
-                        account.dataset,
-                        known.unit.as_str(),
-                        known.adjacency.as_str()
-                    );
-                    return Err(Failure(Reason::new(Code::InvalidPolicy, detail)));
+            let mut meter = Meter::new(account.currency, &account.budget);
+            for (name, known) in tx.scan(ACCOUNTS, b"")? {
+                let Known { account: known, meter: counted } = read(&known)?;
+                if name == account.dataset.as_bytes() {
+                    if (known.unit, known.adjacency, known.currency)
+                        != (account.unit, account.adjacency, account.currency)
+                    {
+                        return refuse(format!(
+                            "the ledger knows `{}` as unit {}, adjacency {}, currency {}; they cannot change once charged",
+                            account.dataset,
+                            known.unit.as_str(),
+                            known.adjacency.as_str(),
+                            known.currency.as_str()
+                        ));
+                    }
+                    meter = counted;
+                } else if account.content.is_some() && known.content == account.content {
+                    return refuse(format!(
+                        "data set `{}` holds the same table as `{}`: two names would be two budgets for the same people",
+                        account.dataset, known.dataset
+                    ));
                 }
             }
-            tx.put(ACCOUNTS, account.dataset.as_bytes(), &write(account)?)?;
+            let known = Known { account: account.clone(), meter };
+            tx.put(ACCOUNTS, account.dataset.as_bytes(), &write(&known)?)?;
             Ok(())
         });
         opened.map_err(|failure| failure.0)
@@ -177,41 +168,14 @@ impl Ledger for SiteLedger {
         purpose: &Purpose,
         events: &[Event],
     ) -> Result<ReservationId, Reason> {
-        let at = jiff::Timestamp::try_from(self.clock.now())
-            .map_err(|_| storage("the clock shows no valid time"))?
-            .to_string();
         let reserved: Result<ReservationId, Failure> = self.store.write(|tx| {
-            let account = tx.get(ACCOUNTS, dataset.as_bytes())?;
-            let account: Account = read(&account.ok_or_else(|| unknown(dataset))?)?;
+            let known = tx.get(ACCOUNTS, dataset.as_bytes())?;
+            let known: Known = read(&known.ok_or_else(|| unknown(dataset))?)?;
+            let now = self.now()?;
             let entries = tx.scan(ENTRIES, &prefix(dataset))?;
-            let entries: Vec<Entry> = entries
-                .iter()
-                .map(|(_, entry)| read(entry))
-                .collect::<Result<_, _>>()?;
-            let spent = counted(&entries, COUNTING);
-            let after = spent.and(&of(events));
-            let budget = account.budget;
-            if events.iter().any(|event| event.adjacency != account.adjacency || event.unit != account.unit) {
-                let detail = "the noise was planned for another unit or adjacency than the data set's";
-                return Err(Failure(Reason::new(Code::UnitMismatch, detail)));
-            }
-            if after.too_coarse(budget.delta) && !over(&account, &after) {
-                let detail = "the noise is so few lattice steps wide that its discreteness would cost δ";
-                return Err(Failure(Reason::new(Code::LatticeTooCoarse, detail)));
-            }
-            if !fits(&account, &after) {
-                let detail = format!(
-                    "asked ε {} in total after round {} ({}, δ {:e}, {}); the budget of `{dataset}` is ε {}, of which {} is spent",
-                    rounded_up(after.continuous_epsilon(budget.delta)),
-                    purpose.round,
-                    account.unit.as_str(),
-                    budget.delta,
-                    account.adjacency.as_str(),
-                    budget.epsilon,
-                    rounded_up(spent.epsilon(budget.delta)),
-                );
-                return Err(Failure(Reason::new(Code::BudgetExhausted, detail)));
-            }
+            let entries = entries.iter().map(|(_, entry)| read(entry)).collect::<Result<_, _>>()?;
+            let book = Book::new(known, entries, now);
+            book.check(dataset, purpose, events).map_err(Failure)?;
             let id = match tx.get(COUNTER, b"")? {
                 Some(last) => read::<u64>(&last)? + 1,
                 None => 1,
@@ -219,7 +183,7 @@ impl Ledger for SiteLedger {
             let mut key = prefix(dataset);
             key.extend(id.to_be_bytes());
             let entry = Entry {
-                at,
+                at: now.to_string(),
                 purpose: purpose.clone(),
                 events: events.to_vec(),
                 state: EntryState::Reserved,
@@ -240,49 +204,48 @@ impl Ledger for SiteLedger {
         self.close(reservation, EntryState::Released)
     }
 
-    fn quote(&self, dataset: &str, events: &[Event], rounds: u32) -> Result<Quote, Reason> {
-        let (account, entries) = self.account_and_entries(dataset).map_err(|failure| failure.0)?;
-        let delta = account.budget.delta;
-        let spent = counted(&entries, COUNTING);
-        let round = of(events);
-        let after = |rounds| spent.and(&round.times(rounds));
+    fn quote(
+        &self,
+        dataset: &str,
+        submitter: &str,
+        events: &[Event],
+        rounds: u32,
+    ) -> Result<Quote, Reason> {
+        let book = self.book(dataset).map_err(|failure| failure.0)?;
+        let delta = book.delta();
+        let limits = book.limits(submitter)?;
+        let round = book.price(events)?;
+        let pays = |rounds| limits.iter().all(|limit| limit.pays(&round.times(rounds), delta));
         // Far beyond any plan; ε grows with the rounds, so the first refused one is found by halving.
         const HORIZON: u32 = 1 << 20;
-        let refused_from_round = (!fits(&account, &after(HORIZON))).then(|| {
+        let refused_from_round = (!pays(HORIZON)).then(|| {
             let (mut paid, mut refused) = (0, HORIZON);
             while refused - paid > 1 {
                 let middle = u32::midpoint(paid, refused);
-                if fits(&account, &after(middle)) {
-                    paid = middle;
-                } else {
-                    refused = middle;
-                }
+                if pays(middle) { paid = middle } else { refused = middle }
             }
             refused
         });
+        let spent = book.sum(COUNTING, None)?;
+        let after = spent.and(&round.times(rounds));
         Ok(Quote {
             spent: spent.epsilon(delta),
             planned: round.times(rounds).epsilon(delta),
-            after: after(rounds).epsilon(delta),
+            after: after.epsilon(delta),
             refused_from_round,
-            guess_rate: f64::midpoint(1.0, after(rounds).delta(0.0)).min(1.0),
-            accountant: ACCOUNTANT.to_owned(),
+            guess_rate: f64::midpoint(1.0, after.total_variation()).min(1.0),
+            accountant: book.known.meter.accountant(),
         })
     }
 
     fn statement(&self, dataset: &str) -> Result<Statement, Reason> {
-        let (account, entries) = self.account_and_entries(dataset).map_err(|failure| failure.0)?;
-        let delta = account.budget.delta;
-        let spent = counted(&entries, &[EntryState::Committed]).epsilon(delta);
-        let all = counted(&entries, COUNTING).epsilon(delta);
-        Ok(Statement {
-            spent,
-            reserved: all - spent,
-            left: (account.budget.epsilon - all).max(0.0),
-            currency: CURRENCY.to_owned(),
-            account,
-            entries,
-        })
+        let book = self.book(dataset).map_err(|failure| failure.0)?;
+        let delta = book.delta();
+        let spent = book.sum(&[EntryState::Committed], None)?.epsilon(delta);
+        let all = book.sum(COUNTING, None)?.epsilon(delta);
+        let (account, entries) = (book.known.account, book.entries);
+        let left = (account.budget.epsilon - all).max(0.0);
+        Ok(Statement { spent, reserved: all - spent, left, account, entries })
     }
 
     fn datasets(&self) -> Result<Vec<String>, Reason> {

@@ -8,22 +8,21 @@
 //! ```
 //!
 //! Constraining sensitivity and adding noise are two duties: [`lattice`] proves the bound on
-//! integers, `gaussian` scales exact integer noise to the proof it finds. [`accounting`] turns
-//! events into (ε, δ); [`SiteLedger`] stores events, never ε.
+//! integers, `gaussian` and `laplace` scale exact integer [`noise`] to the proof they find.
+//! [`accounting`] turns events into (ε, δ); [`SiteLedger`] stores events, never ε.
 
 pub mod accounting;
+mod additive;
 mod clip;
-mod gaussian;
 pub mod lattice;
 mod ledger;
 pub mod noise;
 
-pub use gaussian::sample;
 pub use ledger::SiteLedger;
 
 use privet_core::FilterSpec;
 
 /// The specs of this crate's filters.
-pub fn specs() -> [FilterSpec; 2] {
-    [clip::SPEC, gaussian::SPEC]
+pub fn specs() -> [FilterSpec; 3] {
+    [clip::SPEC, additive::GAUSSIAN, additive::LAPLACE]
 }

@@ -77,6 +77,11 @@ impl Sampler {
         backend.available().then_some(self)
     }
 
+    /// What it draws from.
+    pub fn law(&self) -> Law {
+        self.law
+    }
+
     /// Name of the instructions that trials run on.
     pub fn backend(&self) -> Backend {
         self.backend

@@ -9,7 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use privet_core::event::{Event, Mechanism};
+use privet_core::event::Event;
 use privet_core::filter::{Filter, FilterContext};
 use privet_core::flow::{BuildContext, Flow, Promise};
 use privet_core::message::DataKind;
@@ -146,6 +146,16 @@ impl Chain {
             );
             return Err(by_rule(Reason::new(Code::UnpaidRelease, detail)));
         }
+        let unpayable = |event: &&Event| !dataset.currency.pays(&event.mechanism);
+        if let Some(event) = flow.events().iter().find(unpayable) {
+            let detail = format!(
+                "data set `{}` is counted in {}, which cannot count {} noise",
+                dataset.id,
+                dataset.currency.as_str(),
+                event.mechanism.name()
+            );
+            return Err(by_rule(Reason::new(Code::WrongCurrency, detail)));
+        }
         if let Some(event) = flow.events().iter().find(|event| event.unit != dataset.unit) {
             let detail = format!(
                 "the data set's budget hides a {}, the noise of this chain hides a {}",
@@ -183,10 +193,7 @@ impl Chain {
 
     /// σ over sensitivity of the noise that every round gets.
     pub fn noise_multiplier(&self) -> Option<f64> {
-        self.flow.events().first().map(|event| {
-            let Mechanism::Gaussian { noise_multiplier, .. } = event.mechanism;
-            noise_multiplier
-        })
+        self.flow.events().first().map(|event| event.mechanism.noise_multiplier())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Sentences about a filter come from the filter; sentences about the chain are made here;
 //! numbers come from the compiled chain and from the ledger's quote.
 
-use privet_core::ledger::{Ledger, rounded_up};
+use privet_core::ledger::{Ledger, Window, rounded_up};
 use privet_core::message::{DataKind, Protection};
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::tensor::Shape;
@@ -49,6 +49,8 @@ pub struct Privacy {
     pub delta: f64,
     /// Name of the accountant.
     pub accountant: String,
+    /// For how long a charge counts.
+    pub window: String,
     /// ε of the budget.
     pub budget: f64,
     /// ε spent or reserved before the plan.
@@ -100,6 +102,9 @@ pub struct Explanation {
     paragraphs: Vec<(&'static str, String)>,
 }
 
+/// Jobs that are explained are the reader's own.
+const SUBMITTER: &str = "local";
+
 /// Explains what a policy makes of `rounds` rounds of a job.
 ///
 /// # Errors
@@ -112,7 +117,7 @@ pub fn explain(
     ledger: &dyn Ledger,
     rounds: u32,
 ) -> Result<Explanation, CompileError> {
-    match Chain::compile(policy, job, promise, registry, "local") {
+    match Chain::compile(policy, job, promise, registry, SUBMITTER) {
         Ok(chain) => allowed(policy, job, &chain, registry, ledger, rounds).map_err(|reason| {
             let stage = privet_core::Stage::Compile;
             CompileError::Refused(Box::new(Refusal::new(&policy.site, stage, reason)))
@@ -162,22 +167,23 @@ fn allowed(
     rounds: u32,
 ) -> Result<Explanation, Reason> {
     let dataset = &chain.dataset;
-    let quote = ledger.quote(&dataset.id, chain.events(), rounds)?;
+    let quote = ledger.quote(&dataset.id, SUBMITTER, chain.events(), rounds)?;
     let paid = !chain.events().is_empty();
     let mut privacy = Privacy {
         dataset: dataset.id.clone(),
         unit: dataset.unit,
         adjacency: dataset.adjacency,
         view: "local",
-        mechanism: if paid { "gaussian" } else { "none" },
+        mechanism: chain.events().first().map_or("none", |event| event.mechanism.name()),
         noise_multiplier: chain.noise_multiplier(),
         rounds,
         epsilon: paid.then_some(quote.planned),
-        delta: dataset.delta,
+        delta: dataset.budget.delta,
         accountant: quote.accountant,
-        budget: dataset.epsilon,
+        window: dataset.budget.window.to_string(),
+        budget: dataset.budget.epsilon,
         spent: quote.spent,
-        left: (dataset.epsilon - quote.after).max(0.0),
+        left: (dataset.budget.epsilon - quote.after).max(0.0),
         refused_from_round: quote.refused_from_round,
         guess_rate: quote.guess_rate,
     };
@@ -214,7 +220,7 @@ fn allowed(
              `protect`, which this version cannot do yet."
                 .to_owned(),
         ),
-        ("Budget", budget(&privacy, paid)),
+        ("Budget", budget(&privacy, paid) + &terms(dataset)),
         ("Not covered", not_covered.join(" ")),
     ];
     if !withheld.is_empty() {
@@ -271,8 +277,8 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
         _ => "Together they are what the site's training changed in the model".to_owned(),
     };
     text.push_str(&what);
-    match (chain.flow.bound(), chain.noise_multiplier()) {
-        (Some(bound), Some(z)) => {
+    match (chain.flow.bound(), chain.events().first()) {
+        (Some(bound), Some(event)) => {
             let moved = match (bound.unit, chain.dataset.adjacency) {
                 (Unit::Record, Adjacency::AddRemove) => {
                     "in which no single record can move the result"
@@ -282,10 +288,11 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
                 }
                 (Unit::Site, _) => "scaled so that the whole site cannot move the result",
             };
-            let noise = z * chain.dataset.adjacency.factor() as f64;
             text.push_str(&format!(
-                ", {moved} by more than {} (Euclidean norm), plus random noise {noise} times that size on each number.",
-                short(bound.value())
+                ", {moved} by more than {} ({}), plus random noise {} times that size on each number.",
+                short(bound.value()),
+                bound.norm.as_str(),
+                short(event.mechanism.deviation_units() / bound.lattice_units as f64)
             ));
         }
         (Some(bound), None) => text.push_str(&format!(
@@ -364,6 +371,20 @@ fn budget(privacy: &Privacy, paid: bool) -> String {
             true => format!(" Stops before the plan is done: round {round} is refused."),
             false => format!(" Would stop in round {round}."),
         });
+    }
+    text
+}
+
+/// What holds of the budget besides its size.
+fn terms(dataset: &Dataset) -> String {
+    let mut text = String::new();
+    if let Window::Days(days) = dataset.budget.window {
+        text.push_str(&format!(
+            " It bounds any {days} days: over n times {days} days the loss is up to n times the budget."
+        ));
+    }
+    if let Some(share) = dataset.budget.per_submitter {
+        text.push_str(&format!(" No submitter may take more than ε {share} of it."));
     }
     text
 }

@@ -7,13 +7,15 @@
 mod read;
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use privet_core::Registry;
-use privet_core::ledger::{Account, Budget};
+use privet_core::ledger::{Account, Budget, Currency};
 use privet_core::message::DataKind;
 use privet_core::sensitivity::{Adjacency, Unit};
+use privet_crypto::transcript;
 use serde::Deserialize;
 
 use crate::filter_use::FilterUse;
@@ -59,20 +61,35 @@ pub struct Dataset {
     pub label: Option<String>,
     /// Number of records that the owner declares; public.
     pub records: u64,
-    /// ε of the budget.
-    pub epsilon: f64,
-    /// δ of the budget.
-    pub delta: f64,
+    /// What may be spent.
+    pub budget: Budget,
+    /// What charges are added up in.
+    pub currency: Currency,
 }
 
 impl Dataset {
-    /// The data set as a ledger knows it.
+    /// The data set as a ledger knows it. Its file is read for a digest; one that cannot be read
+    /// has none.
     pub fn account(&self) -> Account {
         Account {
             dataset: self.id.clone(),
             unit: self.unit,
             adjacency: self.adjacency,
-            budget: Budget { epsilon: self.epsilon, delta: self.delta },
+            currency: self.currency,
+            budget: self.budget,
+            content: self.content(),
+        }
+    }
+
+    fn content(&self) -> Option<String> {
+        let mut file = std::fs::File::open(&self.path).ok()?;
+        let mut digest = transcript::Stream::default();
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut piece).ok()? {
+                0 => return Some(digest.finish().hex()),
+                read => digest.update(&piece[..read]),
+            }
         }
     }
 }

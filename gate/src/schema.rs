@@ -35,9 +35,10 @@ pub fn schema(registry: &Registry) -> Value {
                 "budget": object(&["epsilon", "delta"], json!({
                     "epsilon": { "type": "number", "exclusiveMinimum": 0 },
                     "delta": { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 },
-                    "window": { "enum": ["lifetime"], "default": "lifetime" },
+                    "window": { "type": "string", "pattern": "^(lifetime|[1-9][0-9]*d)$", "default": "lifetime" },
+                    "per-submitter": { "type": "number", "exclusiveMinimum": 0 },
                 })),
-                "currency": { "enum": ["gaussian"], "default": "gaussian" },
+                "currency": { "enum": ["gaussian", "zcdp", "rdp"] },
             })) },
             "rule": { "type": "array", "items": object(&["id", "when", "out"], json!({
                 "id": text("Name of the rule"),

@@ -10,7 +10,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use privet_core::audit::{Audit, AuditEntry, Left};
-use privet_core::event::Mechanism;
 use privet_core::executor::{TaskResult, TaskStatus};
 use privet_core::filter::{Cancel, Charge, FilterContext, NoCharge};
 use privet_core::flow::Promise;
@@ -210,7 +209,12 @@ impl Lane {
         let reservation = match self.chain.events() {
             [] => None,
             events => {
-                let purpose = Purpose { job: self.job.clone(), run: self.run.clone(), round };
+                let purpose = Purpose {
+                    job: self.job.clone(),
+                    run: self.run.clone(),
+                    round,
+                    submitter: self.peer.clone(),
+                };
                 let ledger = &self.gate.ledger;
                 let reserved = ledger.reserve(&self.chain.dataset.id, &purpose, events);
                 let id = reserved.map_err(|reason| self.refusal(Stage::Job, round, reason))?;
@@ -401,7 +405,7 @@ impl Lane {
         let chain = &self.chain;
         let paid = !chain.events().is_empty();
         let spent = match paid {
-            true => Some(self.gate.ledger.quote(&chain.dataset.id, &[], 0)?.spent),
+            true => Some(self.gate.ledger.quote(&chain.dataset.id, &self.peer, &[], 0)?.spent),
             false => None,
         };
         Ok(Receipt {
@@ -414,7 +418,7 @@ impl Lane {
             clip: chain.flow.bound().map(|bound| bound.value()),
             noise_multiplier: chain.noise_multiplier(),
             epsilon_spent: spent,
-            delta: paid.then_some(chain.dataset.delta),
+            delta: paid.then_some(chain.dataset.budget.delta),
             scheme: None,
             dangers: chain.dangers.clone(),
         })
@@ -435,10 +439,8 @@ impl Lane {
         });
         let bytes: usize = encoded.body.iter().map(bytes::Bytes::len).sum();
         let step = encoded.header.step.map_or(1.0, |step| step.value());
-        let sigma = self.chain.events().first().map(|event| {
-            let Mechanism::Gaussian { sigma_units, .. } = event.mechanism;
-            sigma_units * step
-        });
+        let sigma =
+            self.chain.events().first().map(|event| event.mechanism.deviation_units() * step);
         AuditEntry {
             event: "release".to_owned(),
             job: Some(self.job.clone()),

@@ -8,7 +8,7 @@ use privet_core::clock::SystemClock;
 use privet_core::executor::TaskResult;
 use privet_core::filter::Cancel;
 use privet_core::flow::Promise;
-use privet_core::ledger::{Account, Budget, Ledger, Statement};
+use privet_core::ledger::{Ledger, Statement};
 use privet_core::tensor::Tensors;
 use privet_core::{Code, Content, DataKind, Message, Reason, Refusal};
 use privet_gate::{
@@ -161,23 +161,11 @@ pub(crate) fn ledger_for(
 ) -> Result<Arc<dyn Ledger>, Reason> {
     let storage =
         |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
-    let ledger = open_ledger(Store::in_memory().map_err(storage)?, Arc::new(SystemClock))?;
-    let spent = site_dir.map(statements).transpose()?.unwrap_or_default();
-    for statement in spent {
-        if !policy.datasets.contains_key(&statement.account.dataset) {
-            continue;
-        }
-        // What was spent under a larger budget is copied whole.
-        let budget = Budget { epsilon: f64::MAX, ..statement.account.budget };
-        let known = Account { budget, ..statement.account.clone() };
-        ledger.open_account(&known)?;
-        for entry in &statement.entries {
-            if entry.state != privet_core::ledger::EntryState::Released {
-                let id = ledger.reserve(&known.dataset, &entry.purpose, &entry.events)?;
-                ledger.commit(id)?;
-            }
-        }
-    }
+    let store = match site_dir.map(|folder| folder.join("ledger")).filter(|path| path.exists()) {
+        Some(path) => Store::open(&path).and_then(|store| store.copied()),
+        None => Store::in_memory(),
+    };
+    let ledger = open_ledger(store.map_err(storage)?, Arc::new(SystemClock))?;
     // The policy's budget is the one that holds now.
     for dataset in policy.datasets.values() {
         ledger.open_account(&dataset.account())?;
@@ -320,7 +308,7 @@ fn task(job: &Job, promise: &Promise, parts: &privet_site::Parts) -> Result<Arri
 
 fn epsilon(lane: &Lane, ledger: &dyn Ledger) -> Result<f64, Reason> {
     let chain = lane.chain();
-    Ok(ledger.quote(&chain.dataset().id, chain.events(), 1)?.planned)
+    Ok(ledger.quote(&chain.dataset().id, "local", chain.events(), 1)?.planned)
 }
 
 fn compare(before: &Content, after: &Content, epsilon: f64) -> DryRun {

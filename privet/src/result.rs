@@ -241,8 +241,8 @@ fn datasets(workspace: &Workspace, policy: &Policy) -> Result<Vec<DatasetResult>
             unit: dataset.unit,
             adjacency: dataset.adjacency,
             epsilon_spent: statement.map_or(0.0, |s| s.spent + s.reserved),
-            epsilon_budget: dataset.epsilon,
-            delta: dataset.delta,
+            epsilon_budget: dataset.budget.epsilon,
+            delta: dataset.budget.delta,
         }
     };
     Ok(policy.datasets.values().map(result).collect())

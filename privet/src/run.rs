@@ -146,7 +146,8 @@ pub fn run(
     let (workspace, moved) = Workspace::open(root, options.resume)?;
     let authority = Authority::throw_away()?;
     workspace.write_server(&authority, &job, &options.job, options.rounds)?;
-    let budget = |policy: &Policy| policy.datasets.get(&job.train.dataset).map(|d| d.epsilon);
+    let budget =
+        |policy: &Policy| policy.datasets.get(&job.train.dataset).map(|d| d.budget.epsilon);
     observer(&RunEvent::Preparing {
         job: job.name.clone(),
         rounds: job.fedavg.rounds,

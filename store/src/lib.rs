@@ -11,7 +11,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
+};
 
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,27 @@ impl Store {
     /// When memory runs out.
     pub fn in_memory() -> Result<Self, StoreError> {
         Self::on(redb::backends::InMemoryBackend::new())
+    }
+
+    /// A copy in memory. What is done with it is not kept.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn copied(&self) -> Result<Self, StoreError> {
+        let copy = Self::in_memory()?;
+        let transaction = self.0.begin_read().map_err(failed)?;
+        copy.write(|to| {
+            for handle in transaction.list_tables().map_err(failed)? {
+                let definition = TableDefinition::<&[u8], &[u8]>::new(handle.name());
+                let from = transaction.open_table(definition).map_err(failed)?;
+                let mut table = to.0.open_table(definition).map_err(failed)?;
+                for (key, value) in collect(&from, b"")? {
+                    table.insert(&key[..], &value[..]).map_err(failed)?;
+                }
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(copy)
     }
 
     /// Runs one transaction. When `change` fails nothing has happened; when this returns `Ok`,
@@ -207,6 +230,16 @@ mod tests {
         assert_eq!(store.get(T, b"a").unwrap(), None);
         store.write(|tx| tx.put(T, b"a", b"1")).unwrap();
         assert_eq!(store.get(T, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+    }
+
+    #[test]
+    fn a_copy_goes_its_own_way() {
+        let store = Store::in_memory().unwrap();
+        store.write(|tx| tx.put(T, b"a", b"1")).unwrap();
+        let copy = store.copied().unwrap();
+        copy.write(|tx| tx.put(T, b"a", b"2")).unwrap();
+        assert_eq!(store.get(T, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(copy.get(T, b"a").unwrap().as_deref(), Some(&b"2"[..]));
     }
 
     #[test]

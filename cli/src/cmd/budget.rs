@@ -33,6 +33,7 @@ fn document(statement: &Statement) -> Value {
                 "job": entry.purpose.job,
                 "run": entry.purpose.run,
                 "round": entry.purpose.round,
+                "submitter": entry.purpose.submitter,
                 "event": events.join(", "),
                 "state": entry.state,
             })
@@ -43,12 +44,13 @@ fn document(statement: &Statement) -> Value {
         "unit": statement.account.unit,
         "adjacency": statement.account.adjacency,
         "delta": statement.account.budget.delta,
-        "currency": statement.currency,
+        "currency": statement.account.currency,
         "epsilon_budget": statement.account.budget.epsilon,
         "epsilon_spent": statement.spent,
         "epsilon_reserved": statement.reserved,
         "epsilon_left": statement.left,
-        "window": "lifetime",
+        "window": statement.account.budget.window.to_string(),
+        "per_submitter": statement.account.budget.per_submitter,
         "entries": entries,
     })
 }

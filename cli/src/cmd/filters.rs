@@ -45,6 +45,7 @@ fn document(spec: &FilterSpec) -> Value {
         "params": params,
         "needs": spec.needs,
         "gives": spec.gives,
+        "counted_in": spec.counted_in,
         "formula": spec.formula,
         "not_protected": spec.not_protected,
         "refusals": refusals,
@@ -95,6 +96,10 @@ fn page(spec: &FilterSpec) -> String {
     }
     text.push_str(&format!("needs           {}\n", spec.needs));
     text.push_str(&format!("gives           {}\n", spec.gives));
+    if !spec.counted_in.is_empty() {
+        let names: Vec<_> = spec.counted_in.iter().map(|currency| currency.as_str()).collect();
+        text.push_str(&format!("counted in      {}\n", names.join(", ")));
+    }
     if !spec.formula.is_empty() {
         text.push_str(&format!("formula         {}\n", spec.formula));
     }

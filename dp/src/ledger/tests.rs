@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use privet_core::clock::SystemClock;
 use privet_core::event::Mechanism;
-use privet_core::ledger::Budget;
+use privet_core::ledger::{Budget, Currency, Window};
 use privet_core::sensitivity::{Adjacency, Unit};
 
 use super::*;
@@ -13,12 +13,14 @@ fn account(epsilon: f64) -> Account {
         dataset: "ct".into(),
         unit: Unit::Record,
         adjacency: Adjacency::AddRemove,
-        budget: Budget { epsilon, delta: 1e-5 },
+        currency: Currency::Gaussian,
+        budget: Budget::lifetime(epsilon, 1e-5),
+        content: None,
     }
 }
 
 fn purpose(round: u32) -> Purpose {
-    Purpose { job: "job".into(), run: "run".into(), round }
+    Purpose { job: "job".into(), run: "run".into(), round, submitter: "ann".into() }
 }
 
 fn event(z: f64) -> Event {
@@ -109,16 +111,16 @@ fn two_jobs_race_for_seven_rounds_and_get_exactly_seven() {
 fn a_quote_tells_the_first_refused_round() {
     let store = Store::in_memory().unwrap();
     let ledger = ledger(&store, 6.0);
-    let quote = ledger.quote("ct", &[event(4.0)], 20).unwrap();
+    let quote = ledger.quote("ct", "ann", &[event(4.0)], 20).unwrap();
     assert_eq!(quote.refused_from_round, Some(28));
     assert!((quote.planned - 4.9833).abs() < 1e-3);
     assert_eq!((quote.spent, quote.after), (0.0, quote.planned));
     let id = ledger.reserve("ct", &purpose(1), &[event(4.0)]).unwrap();
     ledger.commit(id).unwrap();
-    let quote = ledger.quote("ct", &[event(4.0)], 20).unwrap();
+    let quote = ledger.quote("ct", "ann", &[event(4.0)], 20).unwrap();
     assert_eq!(quote.refused_from_round, Some(27));
     assert!(quote.after > quote.planned);
-    assert_eq!(ledger.quote("ct", &[], 20).unwrap().refused_from_round, None);
+    assert_eq!(ledger.quote("ct", "ann", &[], 20).unwrap().refused_from_round, None);
 }
 
 #[test]
@@ -133,6 +135,112 @@ fn unit_and_adjacency_are_fixed_and_must_be_the_noises() {
     let refused = ledger.reserve("mr", &purpose(1), &[event(4.0)]).unwrap_err();
     assert_eq!(refused.code, Code::UnknownDataset);
     assert_eq!(ledger.datasets().unwrap(), ["ct"]);
+}
+
+/// A clock that tests set, in days.
+struct Days(AtomicU32);
+
+impl Clock for Days {
+    fn now(&self) -> std::time::SystemTime {
+        let days = u64::from(self.0.load(Ordering::Relaxed));
+        std::time::UNIX_EPOCH + std::time::Duration::from_hours(24 * days)
+    }
+}
+
+#[test]
+fn a_charge_counts_within_its_window_and_no_longer() {
+    let clock = Arc::new(Days(AtomicU32::new(100)));
+    let ledger = SiteLedger::open(Store::in_memory().unwrap(), clock.clone()).unwrap();
+    let budget = Budget { window: Window::Days(30), ..Budget::lifetime(SEVEN, 1e-5) };
+    ledger.open_account(&Account { budget, ..account(SEVEN) }).unwrap();
+    let reserve = |round| ledger.reserve("ct", &purpose(round), &[event(4.0)]);
+    (1..=7).for_each(|round| ledger.commit(reserve(round).unwrap()).unwrap());
+    clock.0.store(129, Ordering::Relaxed);
+    assert_eq!(reserve(8).unwrap_err().code, Code::BudgetExhausted);
+    // A clock that is set back makes no charge younger or gone.
+    clock.0.store(10, Ordering::Relaxed);
+    assert_eq!(reserve(8).unwrap_err().code, Code::BudgetExhausted);
+    clock.0.store(131, Ordering::Relaxed);
+    assert_eq!(ledger.statement("ct").unwrap().spent, 0.0);
+    (8..=14).for_each(|round| ledger.commit(reserve(round).unwrap()).unwrap());
+    assert_eq!(reserve(15).unwrap_err().code, Code::BudgetExhausted);
+    assert_eq!(ledger.statement("ct").unwrap().entries.len(), 14);
+}
+
+#[test]
+fn a_submitter_has_a_share_of_the_budget() {
+    let ledger = SiteLedger::open(Store::in_memory().unwrap(), Arc::new(SystemClock)).unwrap();
+    let budget = Budget { per_submitter: Some(SEVEN), ..Budget::lifetime(4.0, 1e-5) };
+    ledger.open_account(&Account { budget, ..account(4.0) }).unwrap();
+    let reserve = |submitter: &str| {
+        let purpose = Purpose { submitter: submitter.to_owned(), ..purpose(1) };
+        ledger.reserve("ct", &purpose, &[event(4.0)])
+    };
+    (0..7).for_each(|_| ledger.commit(reserve("ann").unwrap()).unwrap());
+    let refused = reserve("ann").unwrap_err();
+    assert_eq!(refused.code, Code::BudgetExhausted);
+    assert!(refused.detail.contains("submitter `ann`"), "{}", refused.detail);
+    let quote = |submitter| ledger.quote("ct", submitter, &[event(4.0)], 1).unwrap();
+    assert_eq!(quote("ann").refused_from_round, Some(1));
+    // ε 4 pays 13 rounds for all.
+    (0..6).for_each(|_| ledger.commit(reserve("bob").unwrap()).unwrap());
+    assert_eq!(quote("bob").refused_from_round, Some(1));
+    assert!(!reserve("bob").unwrap_err().detail.contains("submitter"));
+}
+
+#[test]
+fn one_table_has_one_account() {
+    let store = Store::in_memory().unwrap();
+    let ledger = SiteLedger::open(store, Arc::new(SystemClock)).unwrap();
+    let of = |dataset: &str, content: &str| Account {
+        dataset: dataset.to_owned(),
+        content: Some(content.to_owned()),
+        ..account(6.0)
+    };
+    ledger.open_account(&of("ct", "digest-1")).unwrap();
+    let refused = ledger.open_account(&of("ct-again", "digest-1")).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidPolicy);
+    assert!(refused.detail.contains("`ct-again`") && refused.detail.contains("`ct`"));
+    ledger.open_account(&of("mr", "digest-2")).unwrap();
+    // The table grows: it is the same account still.
+    ledger.open_account(&of("ct", "digest-3")).unwrap();
+}
+
+/// Every currency counts what it can, stops, and stays what it was first.
+#[test]
+fn currencies_count_and_stop() {
+    let laplace = Event {
+        mechanism: Mechanism::Laplace { noise_multiplier: 2.0, scale_units: 2e6 },
+        ..event(4.0)
+    };
+    for (currency, rounds) in [(Currency::Gaussian, 27), (Currency::Zcdp, 24), (Currency::Rdp, 23)]
+    {
+        let store = Store::in_memory().unwrap();
+        let ledger = SiteLedger::open(store.clone(), Arc::new(SystemClock)).unwrap();
+        let account = Account { currency, ..account(6.0) };
+        ledger.open_account(&account).unwrap();
+        let reserve = |event| ledger.reserve("ct", &purpose(1), &[event]);
+        (0..rounds).for_each(|_| assert!(reserve(event(4.0)).is_ok()));
+        assert_eq!(reserve(event(4.0)).unwrap_err().code, Code::BudgetExhausted, "{currency:?}");
+        let refused = reserve(laplace).unwrap_err().code;
+        let expected = match currency {
+            Currency::Gaussian => Code::WrongCurrency,
+            _ => Code::BudgetExhausted,
+        };
+        assert_eq!(refused, expected);
+        // A larger budget reopens; another currency, or another Rényi order, does not come of it.
+        let budget = Budget::lifetime(60.0, 1e-5);
+        ledger.open_account(&Account { budget, ..account.clone() }).unwrap();
+        let before = ledger.quote("ct", "ann", &[], 0).unwrap();
+        reserve(event(4.0)).unwrap();
+        assert_eq!(ledger.quote("ct", "ann", &[], 0).unwrap().accountant, before.accountant);
+        let other = match currency {
+            Currency::Zcdp => Currency::Rdp,
+            _ => Currency::Zcdp,
+        };
+        let changed = ledger.open_account(&Account { currency: other, ..account }).unwrap_err();
+        assert_eq!(changed.code, Code::InvalidPolicy);
+    }
 }
 
 #[test]

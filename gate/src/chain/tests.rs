@@ -1,3 +1,4 @@
+use privet_core::event::Mechanism;
 use proptest::prelude::*;
 
 use super::*;
@@ -24,7 +25,9 @@ fn record_level_noise_is_paid_and_derived() {
     let chain =
         Chain::compile(&policy, &job(""), &promise(Some(bound())), &registry(), "local").unwrap();
     assert_eq!(chain.noise_multiplier(), Some(4.0));
-    let Mechanism::Gaussian { sigma_units, coordinates, .. } = chain.events()[0].mechanism;
+    let Mechanism::Gaussian { sigma_units, coordinates, .. } = chain.events()[0].mechanism else {
+        panic!("Gaussian noise was asked")
+    };
     assert_eq!(coordinates, 3);
     assert_eq!(sigma_units, (4.0 * bound().lattice_units as f64).next_up());
 }

@@ -42,6 +42,36 @@ fn a_plan_that_runs_out_is_exit_4() {
 }
 
 #[test]
+fn the_terms_of_a_budget_are_told() {
+    let text = crate::testing::policy_text(
+        "record",
+        r#"[{ filter = "gaussian", noise-multiplier = 4.0 }]"#,
+        "",
+    );
+    let text = text.replace("delta = 1e-5", "delta = 1e-5, window = \"30d\", per-submitter = 2.5");
+    let policy = crate::testing::parse_policy(&text).unwrap();
+    let promise = promise(Some(bound()));
+    let ledger = ledger(&policy);
+    let letter = explain(&policy, &job(""), &promise, &registry(), &*ledger, 20).unwrap();
+    let text = letter.text(10_000);
+    assert!(text.contains("any 30 days") && text.contains("up to n times the budget"), "{text}");
+    assert!(text.contains("No submitter may take more than ε 2.5"), "{text}");
+    // Twenty rounds are ε 4.98: more than a submitter's share.
+    assert_eq!(letter.exit_code(), 4);
+}
+
+/// Laplace noise in place of Gaussian, on a bound in the Euclidean norm.
+#[test]
+fn another_mechanism_is_named_and_priced() {
+    let out = r#"[{ filter = "laplace", noise-multiplier = 40.0 }]"#;
+    let letter = letter("record", out, &promise(Some(bound())), 20);
+    let privacy = &letter.privacy[0];
+    assert_eq!((privacy.mechanism, privacy.accountant.as_str()), ("laplace", "zCDP"));
+    // ρ = 20·(1/40)²/2 at δ = 1e-5, by a fine grid of orders.
+    assert!((privacy.epsilon.unwrap() - 0.4233).abs() < 0.001, "{:?}", privacy.epsilon);
+}
+
+#[test]
 fn paragraphs_are_wrapped_and_indented() {
     let wrapped = wrap("aa bb cc dd ee ff gg hh ii jj kk", 25, 5);
     assert_eq!(wrapped, "aa bb cc dd ee ff gg\n     hh ii jj kk");

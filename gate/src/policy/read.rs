@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use privet_core::Registry;
+use privet_core::ledger::{Budget, Currency, Window};
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_crypto::Digest;
 use serde::Deserialize;
@@ -20,6 +21,10 @@ mod file {
 
     fn yes() -> bool {
         true
+    }
+
+    fn lifetime() -> Window {
+        Window::Lifetime
     }
 
     #[derive(Deserialize)]
@@ -60,16 +65,18 @@ mod file {
         pub adjacency: Adjacency,
         pub label: Option<String>,
         pub records: Spanned<u64>,
-        pub budget: Spanned<Budget>,
-        pub currency: Option<Spanned<String>>,
+        pub budget: Spanned<Limits>,
+        pub currency: Option<Spanned<Currency>>,
     }
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Budget {
+    pub(super) struct Limits {
         pub epsilon: f64,
         pub delta: f64,
-        pub window: Option<Spanned<String>>,
+        #[serde(default = "lifetime")]
+        pub window: Window,
+        pub per_submitter: Option<Spanned<f64>>,
     }
 
     #[derive(Deserialize)]
@@ -249,12 +256,17 @@ impl Reader<'_> {
             let finding = self.source.error("not-built", message, peers.span());
             self.findings.push(finding.warning());
         }
-        let datasets: BTreeMap<_, _> = file
+        let currencies = file.dataset.iter().filter_map(|(id, dataset)| {
+            Some((id.get_ref().clone(), dataset.currency.as_ref()?.span()))
+        });
+        let currencies: BTreeMap<_, _> = currencies.collect();
+        let mut datasets: BTreeMap<_, _> = file
             .dataset
             .into_iter()
             .map(|(id, dataset)| (id.get_ref().clone(), self.dataset(id, dataset, folder)))
             .collect();
         let rules = self.rules(file.rule, &datasets);
+        self.currencies(&currencies, &mut datasets, &rules);
         for psi in &file.psi {
             let message =
                 "set intersection is not built in this version: this section permits nothing";
@@ -299,24 +311,11 @@ impl Reader<'_> {
                 "declare how many there are",
             );
         }
-        if let Some(window) = &budget.window
-            && window.get_ref() != "lifetime"
+        if let Some(limit) = &budget.per_submitter
+            && !(*limit.get_ref() > 0.0 && *limit.get_ref() <= budget.epsilon)
         {
-            let message =
-                format!("a budget window `{}` is not built in this version", window.get_ref());
-            self.error("not-built", message, window.span(), "write \"lifetime\", or leave it out");
-        }
-        if let Some(currency) = &file.currency
-            && currency.get_ref() != "gaussian"
-        {
-            let message =
-                format!("the currency `{}` is not built in this version", currency.get_ref());
-            self.error(
-                "not-built",
-                message,
-                currency.span(),
-                "write \"gaussian\", or leave it out",
-            );
+            let message = "`per-submitter` must be above 0 and at most `epsilon`";
+            self.error("invalid", message, limit.span(), "for example half of `epsilon`");
         }
         Dataset {
             id: id.into_inner(),
@@ -325,8 +324,55 @@ impl Reader<'_> {
             adjacency: file.adjacency,
             label: file.label,
             records: file.records.into_inner(),
-            epsilon: budget.epsilon,
-            delta: budget.delta,
+            budget: Budget {
+                epsilon: budget.epsilon,
+                delta: budget.delta,
+                window: budget.window,
+                per_submitter: budget.per_submitter.as_ref().map(|limit| *limit.get_ref()),
+            },
+            currency: file.currency.map_or(Currency::Gaussian, Spanned::into_inner),
+        }
+    }
+
+    /// Filters of rules on a data set, and whether the exact Gaussian currency can count all their
+    /// noise and sealing.
+    fn gaussian_counts(&self, dataset: &str, rules: &[Rule]) -> bool {
+        rules.iter().filter(|rule| rule.when.dataset == dataset).all(|rule| {
+            let filters = match &rule.out {
+                Out::Filters(filters) => &filters[..],
+                Out::DangerUnfiltered => &[],
+            };
+            let counts = |used: &FilterUse| {
+                let spec = self.registry.spec(&used.name);
+                spec.is_none_or(|spec| {
+                    spec.counted_in.is_empty() || spec.counted_in.contains(&Currency::Gaussian)
+                })
+            };
+            rule.protect.is_none() && filters.iter().all(counts)
+        })
+    }
+
+    /// Chooses the currency of data sets that name none, and refuses one that cannot pay.
+    fn currencies(
+        &mut self,
+        named: &BTreeMap<String, Range<usize>>,
+        datasets: &mut BTreeMap<String, Dataset>,
+        rules: &[Rule],
+    ) {
+        for (id, dataset) in datasets {
+            if dataset.currency != Currency::Gaussian || self.gaussian_counts(id, rules) {
+                continue;
+            }
+            match named.get(id) {
+                None => dataset.currency = Currency::Zcdp,
+                Some(span) => {
+                    let message = format!(
+                        "the currency \"gaussian\" counts unsealed Gaussian noise alone, and a rule on `{id}` has other noise, or seals"
+                    );
+                    let help = "write \"zcdp\", or leave it out";
+                    self.error("wrong-currency", message, span.clone(), help);
+                }
+            }
         }
     }
 

@@ -1,3 +1,5 @@
+use privet_core::ledger::Window;
+
 use super::*;
 use crate::testing::{parse_policy, policy_text};
 
@@ -58,7 +60,9 @@ fn typos_anywhere_are_errors() {
         (", noise-multiplier = 4.0", "", "missing-key"),
         (GOOD, "[]", "empty-out"),
         (GOOD, "\"unfiltered\"", "unknown-value"),
-        ("delta = 1e-5", "delta = 1e-5, window = \"30d\"", "not-built"),
+        ("delta = 1e-5", "delta = 1e-5, window = \"a month\"", "invalid"),
+        ("delta = 1e-5", "delta = 1e-5, per-submitter = 7.0", "invalid"),
+        ("[[rule]]", "currency = \"euro\"\n[[rule]]", "unknown-value"),
         ("name = \"north\"", "name = \"../north\"", "invalid"),
     ] {
         let text = good.replacen(from, to, 1);
@@ -79,6 +83,32 @@ fn rules_that_can_never_match_are_errors() {
     assert_eq!(code(&with(&twice)), "duplicate-rule");
     let wider = rule("all", r#"task = ["*"], dataset = "ct""#);
     assert_eq!(parse_policy(&with(&wider)).unwrap().rules.len(), 2);
+}
+
+/// A data set's currency is the one that can count all its rules' noise, or an error.
+#[test]
+fn the_currency_suits_the_noise() {
+    let laplace = r#"[{ filter = "laplace", noise-multiplier = 10.0 }]"#;
+    let named = |out: &str, currency: &str| {
+        let line = format!("currency = \"{currency}\"\n[[rule]]");
+        policy_text("record", out, "").replacen("[[rule]]", &line, 1)
+    };
+    let currency = |text: &str| parse_policy(text).unwrap().datasets["ct"].currency;
+    assert_eq!(currency(&policy_text("record", GOOD, "")), Currency::Gaussian);
+    assert_eq!(currency(&policy_text("record", laplace, "")), Currency::Zcdp);
+    assert_eq!(currency(&named(GOOD, "zcdp")), Currency::Zcdp);
+    assert_eq!(currency(&named(laplace, "rdp")), Currency::Rdp);
+    assert_eq!(code(&named(laplace, "gaussian")), "wrong-currency");
+    let protect = r#"protect = { scheme = "threshold", min-sites = 4 }"#;
+    assert_eq!(currency(&policy_text("record", GOOD, protect)), Currency::Zcdp);
+}
+
+#[test]
+fn windows_and_shares_are_read() {
+    let text = policy_text("record", GOOD, "")
+        .replace("delta = 1e-5", "delta = 1e-5, window = \"30d\", per-submitter = 2.5");
+    let budget = parse_policy(&text).unwrap().datasets["ct"].budget;
+    assert_eq!((budget.window, budget.per_submitter), (Window::Days(30), Some(2.5)));
 }
 
 #[test]

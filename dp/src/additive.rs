@@ -1,99 +1,174 @@
-//! `gaussian`: exact discrete Gaussian noise, scaled to the sensitivity that the message proves.
+//! `gaussian` and `laplace`: exact discrete noise, scaled to the sensitivity that the message proves.
 //!
 //! ```text
-//!   integers q with sensitivity c ──▶ q + N_ℤ(0, σ²), σ = z·c·(1, or 2 under "replace")
+//!   integers q with sensitivity Δ ──▶ q + noise, width = z·Δ·(1, or 2 under "replace")
+//!     gaussian: Δ in the Euclidean norm     laplace: Δ in the sum of magnitudes
 //! ```
-//! Nothing is a float on this path: the integers get integer noise, drawn by rejection from exact
-//! rational arithmetic (Canonne, Kamath, Steinke 2020) through opendp's sampler. It is not
-//! constant-time.
+//! Nothing is a float on this path: the integers get integer [`noise`](crate::noise).
 
-use dashu::integer::IBig;
-use dashu::rational::RBig;
-use opendp::traits::samplers::sample_discrete_gaussian;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use privet_core::event::{Event, Mechanism};
 use privet_core::flow::{BuildContext, Flow};
+use privet_core::ledger::Currency;
 use privet_core::params::{ParamKind, ParamSpec, Params};
-use privet_core::sensitivity::{Adjacency, Bound, Prover};
+use privet_core::sensitivity::{Adjacency, Bound, Norm, Prover};
 use privet_core::{Code, Content, Filter, FilterContext, FilterSpec, Message, Reason};
-use rayon::prelude::*;
 
-pub(crate) const SPEC: FilterSpec = FilterSpec {
+use crate::noise::{Law, Sampler, Session};
+
+const NEEDS: &str = "lattice integers with a proved sensitivity (from `clip`, or a built-in trainer with `record-clip`)";
+const NOT_PROTECTED: &[&str] = &[
+    "Two records of one person count twice.",
+    "The promise assumes that the machine's random numbers are unpredictable.",
+    "The time that sampling takes depends on the noise; it is not constant.",
+];
+const REFUSALS: &[Code] =
+    &[Code::MissingSensitivity, Code::BudgetExhausted, Code::WrongContent, Code::Cancelled];
+
+pub(crate) const GAUSSIAN: FilterSpec = FilterSpec {
     params: &[ParamSpec {
         name: "noise-multiplier",
         kind: ParamKind::Positive,
         optional: false,
         doc: "z: standard deviation of the noise over the proved sensitivity; above 0",
     }],
-    needs: "lattice integers with a proved sensitivity (from `clip`, or a built-in trainer with `record-clip`)",
+    needs: NEEDS,
     gives: "the same integers with noise; one gaussian event charged to the data set's budget",
-    formula: "P(noise = x) ∝ exp(−x²/2σ²), x ∈ ℤ, σ = z·c (add-remove) or 2z·c (replace); Canonne, Kamath, Steinke 2020",
-    not_protected: &[
-        "Two records of one person count twice.",
-        "The promise assumes that the machine's random numbers are unpredictable.",
-        "The time that sampling takes depends on the noise; it is not constant.",
-    ],
-    refusals: &[
-        Code::MissingSensitivity,
-        Code::BudgetExhausted,
-        Code::WrongContent,
-        Code::Cancelled,
-    ],
+    counted_in: &[Currency::Gaussian, Currency::Zcdp, Currency::Rdp],
+    formula: "P(noise = x) ∝ exp(−x²/2σ²), x ∈ ℤ, σ = z·Δ₂ (add-remove) or 2z·Δ₂ (replace); Canonne, Kamath, Steinke 2020",
+    not_protected: NOT_PROTECTED,
+    refusals: REFUSALS,
     example: r#"{ filter = "gaussian", noise-multiplier = 4.0 }"#,
     ..FilterSpec::new(
         "gaussian",
         "Adds exact discrete Gaussian noise and charges the budget.",
-        build,
+        |params, context| build(Kind::Gaussian, params, context),
     )
 };
 
-struct Gaussian {
-    multiplier: f64,
-    adjacency: Adjacency,
-    prover: Prover,
+pub(crate) const LAPLACE: FilterSpec = FilterSpec {
+    params: &[ParamSpec {
+        name: "noise-multiplier",
+        kind: ParamKind::Positive,
+        optional: false,
+        doc: "z: scale of the noise over the proved sensitivity, so that one release is 1/z-private; above 0",
+    }],
+    needs: NEEDS,
+    gives: "the same integers with noise; one laplace event charged to the data set's budget",
+    counted_in: &[Currency::Zcdp, Currency::Rdp],
+    formula: "P(noise = x) ∝ exp(−|x|/s), x ∈ ℤ, s = z·Δ₁ (add-remove) or 2z·Δ₁ (replace); ε = 1/z exactly; Ghosh, Roughgarden, Sundararajan 2012",
+    not_protected: NOT_PROTECTED,
+    refusals: REFUSALS,
+    example: r#"{ filter = "laplace", noise-multiplier = 10.0 }"#,
+    ..FilterSpec::new(
+        "laplace",
+        "Adds exact discrete Laplace noise and charges the budget.",
+        |params, context| build(Kind::Laplace, params, context),
+    )
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gaussian,
+    Laplace,
 }
 
-fn build(params: &Params, context: &BuildContext<'_>) -> Result<Box<dyn Filter>, Reason> {
-    let Some(&prover) = context.prover else {
-        let detail = "`gaussian` was not registered as a built-in filter";
-        return Err(Reason::new(Code::MissingSensitivity, detail));
-    };
-    Ok(Box::new(Gaussian {
-        multiplier: params.number("noise-multiplier")?,
-        adjacency: context.adjacency,
-        prover,
-    }))
-}
+impl Kind {
+    fn norm(self) -> Norm {
+        match self {
+            Kind::Gaussian => Norm::L2,
+            Kind::Laplace => Norm::L1,
+        }
+    }
 
-impl Gaussian {
-    /// σ in lattice units, rounded up: never less noise than is charged for.
-    fn sigma(&self, bound: &Bound) -> f64 {
-        let sensitivity = bound.lattice_units * self.adjacency.factor();
-        (self.multiplier * sensitivity as f64).next_up()
+    fn law(self, width: f64) -> Law {
+        match self {
+            Kind::Gaussian => Law::Gaussian { sigma: width },
+            Kind::Laplace => Law::Laplace { scale: width },
+        }
     }
 }
 
-impl Filter for Gaussian {
+struct Additive {
+    kind: Kind,
+    multiplier: f64,
+    adjacency: Adjacency,
+    prover: Prover,
+    /// The sampler of the last release: the next one's has the same width.
+    sampler: Mutex<Option<Arc<Sampler>>>,
+}
+
+fn build(
+    kind: Kind,
+    params: &Params,
+    context: &BuildContext<'_>,
+) -> Result<Box<dyn Filter>, Reason> {
+    let Some(&prover) = context.prover else {
+        let detail = "noise was not registered as a built-in filter";
+        return Err(Reason::new(Code::MissingSensitivity, detail));
+    };
+    Ok(Box::new(Additive {
+        kind,
+        multiplier: params.number("noise-multiplier")?,
+        adjacency: context.adjacency,
+        prover,
+        sampler: Mutex::default(),
+    }))
+}
+
+impl Additive {
+    /// σ or scale in lattice units, rounded up: never less noise than is charged for.
+    fn width(&self, bound: &Bound, coordinates: u64) -> f64 {
+        let sensitivity = bound.in_norm(self.kind.norm(), coordinates);
+        // Beyond 2^53 it would be rounded; no sampler is that wide.
+        if sensitivity > 1 << 53 {
+            return f64::INFINITY;
+        }
+        (self.multiplier * (sensitivity as f64 * self.adjacency.factor() as f64)).next_up()
+    }
+
+    fn sampler(&self, width: f64) -> Result<Arc<Sampler>, Reason> {
+        let law = self.kind.law(width);
+        let mut last = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(sampler) if sampler.law() == law => Ok(sampler.clone()),
+            _ => {
+                let sampler = Arc::new(Sampler::new(law)?);
+                *last = Some(sampler.clone());
+                Ok(sampler)
+            }
+        }
+    }
+}
+
+impl Filter for Additive {
     fn plan(&self, mut flow: Flow) -> Result<Flow, Reason> {
         let Some(bound) = flow.bound() else {
             let detail = "there is no proved sensitivity for the noise to be scaled to";
             return Err(Reason::new(Code::MissingSensitivity, detail));
         };
-        let event = Event {
-            unit: bound.unit,
-            adjacency: self.adjacency,
-            mechanism: Mechanism::Gaussian {
+        let coordinates = flow.schema.elements();
+        let width = self.width(&bound, coordinates);
+        self.sampler(width)?;
+        let mechanism = match self.kind {
+            Kind::Gaussian => Mechanism::Gaussian {
                 noise_multiplier: self.multiplier,
-                sigma_units: self.sigma(&bound),
-                coordinates: flow.schema.elements(),
+                sigma_units: width,
+                coordinates,
             },
+            Kind::Laplace => {
+                Mechanism::Laplace { noise_multiplier: self.multiplier, scale_units: width }
+            }
         };
         // x + n₁ + n₂ is post-processing of x + n₁ and of x + n₂: of several noises on one
-        // message the strongest pays for all.
+        // message one may pay for all. It is the stronger of two of a kind, else the later.
         let stronger = flow.events().iter().any(|earlier| {
-            let Mechanism::Gaussian { noise_multiplier, .. } = earlier.mechanism;
-            noise_multiplier >= self.multiplier
+            earlier.mechanism.name() == mechanism.name()
+                && earlier.mechanism.noise_multiplier() >= self.multiplier
         });
         if !stronger {
+            let event = Event { unit: bound.unit, adjacency: self.adjacency, mechanism };
             flow.charge(&self.prover, vec![event]);
         }
         Ok(flow)
@@ -113,19 +188,12 @@ impl Filter for Gaussian {
             let detail = "the proof of sensitivity was lost on the way: an earlier filter changed the numbers";
             return Err(Reason::new(Code::MissingSensitivity, detail));
         };
+        let sampler = self.sampler(self.width(&sensitivity.bound(), lattice.elements()))?;
         context.charge.draw(&self.prover)?;
-        let sigma = exact(self.sigma(&sensitivity.bound()))?;
+        let mut session = Session::open()?;
         let cancel = context.cancel;
-        let noised = lattice.add_independent(&self.prover, |values| {
-            values.par_chunks_mut(256).try_for_each(|chunk| {
-                cancel.check()?;
-                for value in chunk {
-                    // Saturation is post-processing: it costs utility, never privacy.
-                    *value = value.saturating_add(draw(&sigma)?);
-                }
-                Ok(())
-            })
-        })?;
+        let noised = lattice
+            .add_independent(&self.prover, |values| session.add(&sampler, values, cancel))?;
         message.content = Content::Lattice(noised);
         Ok(message)
     }
@@ -135,32 +203,15 @@ impl Filter for Gaussian {
             Adjacency::AddRemove => "the sensitivity",
             Adjacency::Replace => "twice the sensitivity (replace)",
         };
-        format!("adds exact integer Gaussian noise of σ = {} × {what}", self.multiplier)
+        match self.kind {
+            Kind::Gaussian => {
+                format!("adds exact integer Gaussian noise of σ = {} × {what}", self.multiplier)
+            }
+            Kind::Laplace => {
+                format!("adds exact integer Laplace noise of scale {} × {what}", self.multiplier)
+            }
+        }
     }
-}
-
-fn exact(sigma: f64) -> Result<RBig, Reason> {
-    RBig::try_from(sigma)
-        .map_err(|_| Reason::new(Code::InvalidPolicy, "the noise's σ is no finite number"))
-}
-
-fn draw(sigma: &RBig) -> Result<i64, Reason> {
-    let noise: IBig = sample_discrete_gaussian(sigma.clone())
-        .map_err(|_| Reason::new(Code::StorageFailed, "the machine gave no random numbers"))?;
-    let positive = noise > IBig::ZERO;
-    Ok(i64::try_from(noise).unwrap_or(if positive { i64::MAX } else { i64::MIN }))
-}
-
-/// Draws from the discrete Gaussian of this σ > 0 on the integers.
-///
-/// # Errors
-/// When σ is not positive and finite, or the machine gives no random numbers.
-pub fn sample(sigma: f64, draws: usize) -> Result<Vec<i64>, Reason> {
-    if !(sigma.is_finite() && sigma > 0.0) {
-        return Err(Reason::new(Code::InvalidPolicy, "σ must be positive and finite"));
-    }
-    let sigma = exact(sigma)?;
-    (0..draws).map(|_| draw(&sigma)).collect()
 }
 
 #[cfg(test)]
@@ -215,30 +266,6 @@ mod tests {
             assert!(mean.abs() < 5.0 * sigma / (n as f64).sqrt());
             assert!((variance / sigma.powi(2) - 1.0).abs() < 5.0 * (2.0 / n as f64).sqrt());
         }
-    }
-
-    /// Small σ: the empirical frequencies fit the discrete Gaussian's (chi-square, 6 standard
-    /// deviations), where a rounded continuous Gaussian would not.
-    #[test]
-    fn the_sampler_is_discrete_gaussian() {
-        let (sigma, draws) = (0.7f64, 20_000);
-        let mut counts = [0f64; 5];
-        for x in sample(sigma, draws).unwrap() {
-            counts[(x.clamp(-2, 2) + 2) as usize] += 1.0;
-        }
-        let weight = |x: i32| (-f64::from(x * x) / (2.0 * sigma * sigma)).exp();
-        let total: f64 = (-20..=20).map(weight).sum();
-        let tail: f64 = (2..=20).map(weight).sum();
-        let expected = [tail, weight(-1), weight(0), weight(1), tail];
-        let chi: f64 = counts
-            .iter()
-            .zip(expected)
-            .map(|(&n, w)| {
-                let mean = draws as f64 * w / total;
-                (n - mean).powi(2) / mean
-            })
-            .sum();
-        assert!(chi < 4.0 + 6.0 * 8f64.sqrt(), "chi-square {chi} on 4");
     }
 
     #[test]
