@@ -100,9 +100,10 @@ impl Sampler {
         };
         let mut open = [0; BLOCK / 8];
         self.backend.run(&self.table, words, offsets, out, &mut open);
-        for (group, mut lanes) in open.into_iter().enumerate() {
+        for (group, lanes) in open.as_chunks::<8>().0.iter().enumerate() {
+            let mut lanes = u64::from_le_bytes(*lanes);
             while lanes != 0 {
-                let at = group * 8 + lanes.trailing_zeros() as usize;
+                let at = group * 64 + lanes.trailing_zeros() as usize;
                 lanes &= lanes - 1;
                 out[at] = self.settle(words[at], offsets[at], decisions);
             }
@@ -227,12 +228,25 @@ impl Session {
             let mut noise = Box::new(Zeroizing::new([0; BLOCK]));
             for block in values.chunks_mut(BLOCK) {
                 sampler.draw(&mut streams, &mut noise);
-                for (value, noise) in block.iter_mut().zip(noise.iter()) {
-                    *value = value.saturating_add(*noise);
-                }
+                add(block, &noise[..]);
             }
             Ok(())
         })
+    }
+}
+
+/// Adds, staying within the range of integers. The sums are made four at a time where none leaves
+/// the range: almost always.
+fn add(values: &mut [i64], noise: &[i64]) {
+    let overflow = values.iter().zip(noise).fold(0, |overflow, (&value, &noise)| {
+        let sum = value.wrapping_add(noise);
+        overflow | ((value ^ sum) & (noise ^ sum))
+    });
+    let pairs = values.iter_mut().zip(noise);
+    if overflow < 0 {
+        pairs.for_each(|(value, &noise)| *value = value.saturating_add(noise));
+    } else {
+        pairs.for_each(|(value, &noise)| *value = value.wrapping_add(noise));
     }
 }
 
