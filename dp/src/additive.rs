@@ -300,7 +300,7 @@ mod tests {
             kind: DataKind::Gradient,
             schema: Default::default(),
             protection: Protection::Lattice,
-            bound: crate::lattice::bound_for(Unit::Record, 0.5),
+            bound: crate::lattice::bound_for(Unit::Record, Norm::L2, 0.5),
             local_steps: 1,
             metrics: vec![],
         };

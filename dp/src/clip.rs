@@ -1,28 +1,43 @@
-//! `clip`: bounds a site's whole update in the Euclidean norm and puts it on the lattice.
+//! `clip`: bounds a site's whole update and puts it on the lattice.
 //!
 //! ```text
-//!   plain floats x ──▶ x·min(1, C/‖x‖) ──▶ integers q, Σq² ≤ c² checked ──▶ sensitivity (site, c)
+//!   plain floats x ──▶ x·min(1, C/‖x‖) ──▶ integers q, ‖q‖ ≤ c checked ──▶ sensitivity (site, c)
 //! ```
+//! An update may be clipped in parts, tensor by tensor or layer by layer. Each of g parts then gets an
+//! equal share of the bound, C/√g (l2) or C/g (l1), so that the whole keeps it (McMahan et al. 2018,
+//! "per-layer clipping").
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use privet_core::flow::{BuildContext, Flow};
 use privet_core::message::Protection;
 use privet_core::params::{ParamKind, ParamSpec, Params};
-use privet_core::sensitivity::{Bound, Lattice, Prover, Unit};
-use privet_core::tensor::Values;
+use privet_core::sensitivity::{Bound, Lattice, LatticeTensor, Norm, Prover, Unit};
+use privet_core::tensor::{Tensor, Tensors, Values};
 use privet_core::{Code, Content, Filter, FilterContext, FilterSpec, Message, Reason};
 
-use crate::lattice::{bound_for, quantise, split};
+use crate::lattice::{bound_for, quantise};
+
+const fn bound_param(name: &'static str, doc: &'static str) -> ParamSpec {
+    ParamSpec { name, kind: ParamKind::Positive, optional: true, doc }
+}
 
 pub(crate) const SPEC: FilterSpec = FilterSpec {
-    params: &[ParamSpec {
-        name: "l2",
-        kind: ParamKind::Positive,
-        optional: false,
-        doc: "largest Euclidean norm of the whole update, in the update's own scale",
-    }],
-    needs: "plain tensors, finite",
-    gives: "lattice integers with a proved sensitivity: unit site, norm l2",
-    formula: "q = trunc(x·min(1, C/‖x‖)/γ), γ = 2^-k; proved by Σq² ≤ c² in integers",
+    params: &[
+        bound_param("l2", "largest Euclidean norm of the whole update, in the update's own scale"),
+        bound_param("l1", "largest sum of magnitudes of the whole update, in its own scale"),
+        bound_param("linf", "largest magnitude of any number of the update, in its own scale"),
+        ParamSpec {
+            name: "per",
+            kind: ParamKind::Text,
+            optional: true,
+            doc: "what is scaled by one factor: \"update\" (default), \"layer\" (names up to the last dot) or \"tensor\"; each has an equal share of the bound",
+        },
+    ],
+    needs: "plain tensors, finite; exactly one of l2, l1, linf",
+    gives: "lattice integers with a proved sensitivity: unit site, in that norm",
+    formula: "q = trunc(x·min(1, C/‖x‖)/γ), γ = 2^-k, for linf trunc(clamp(x, ±C)/γ); proved by ‖q‖ ≤ ⌊C/γ⌋ in integers",
     not_protected: &[
         "Clipping alone hides nothing: the clipped update leaves as it is unless noise follows.",
         "The bound is on the site's whole update; it says nothing about single records.",
@@ -32,23 +47,99 @@ pub(crate) const SPEC: FilterSpec = FilterSpec {
     ..FilterSpec::new("clip", "Scales the update down to a largest norm and proves it.", build)
 };
 
+/// What is scaled by one factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Update,
+    Layer,
+    Tensor,
+}
+
+impl Part {
+    /// Name of the part that a tensor belongs to.
+    fn of(self, tensor: &str) -> &str {
+        match self {
+            Part::Update => "",
+            Part::Layer => tensor.rsplit_once('.').map_or(tensor, |(layer, _)| layer),
+            Part::Tensor => tensor,
+        }
+    }
+}
+
 struct Clip {
-    l2: f64,
+    clip: f64,
     bound: Bound,
+    part: Part,
     prover: Prover,
 }
 
 fn build(params: &Params, context: &BuildContext<'_>) -> Result<Box<dyn Filter>, Reason> {
-    let l2 = params.number("l2")?;
-    let Some(bound) = bound_for(Unit::Site, l2) else {
-        let detail = "`l2` is too small or too large";
-        return Err(Reason::new(Code::InvalidPolicy, detail));
+    let invalid = |detail: &str| Err(Reason::new(Code::InvalidPolicy, detail));
+    let norms = [("l1", Norm::L1), ("l2", Norm::L2), ("linf", Norm::Linf)];
+    let given: Vec<_> = norms
+        .into_iter()
+        .filter_map(|(name, norm)| Some((norm, params.number(name).ok()?)))
+        .collect();
+    let [(norm, clip)] = given[..] else {
+        return invalid("exactly one of `l2`, `l1` and `linf` says how far an update may reach");
+    };
+    let Some(bound) = bound_for(Unit::Site, norm, clip) else {
+        return invalid("the bound is too small or too large");
+    };
+    let part = match params.text("per") {
+        None | Some("update") => Part::Update,
+        Some("layer") => Part::Layer,
+        Some("tensor") => Part::Tensor,
+        Some(_) => return invalid("`per` is \"update\", \"layer\" or \"tensor\""),
     };
     let Some(&prover) = context.prover else {
         let detail = "`clip` was not registered as a built-in filter";
         return Err(Reason::new(Code::MissingSensitivity, detail));
     };
-    Ok(Box::new(Clip { l2, bound, prover }))
+    Ok(Box::new(Clip { clip, bound, part, prover }))
+}
+
+impl Clip {
+    /// The bound of each of `parts` parts: together they are within the whole bound.
+    fn share(&self, parts: u64) -> Bound {
+        let whole = self.bound.lattice_units;
+        let lattice_units = match self.bound.norm {
+            Norm::L1 => whole / parts,
+            Norm::L2 => (whole * whole / parts).isqrt(),
+            Norm::Linf => whole,
+        };
+        Bound { lattice_units, ..self.bound }
+    }
+
+    fn quantise(&self, tensors: &Tensors) -> Option<BTreeMap<String, LatticeTensor>> {
+        let mut parts: BTreeMap<&str, Vec<(&String, &Tensor)>> = BTreeMap::new();
+        for (name, tensor) in &tensors.0 {
+            parts.entry(self.part.of(name)).or_default().push((name, tensor));
+        }
+        let share = self.share(parts.len().max(1) as u64);
+        let mut lattice = BTreeMap::new();
+        for part in parts.values() {
+            let floats: Vec<Cow<'_, [f32]>> = part
+                .iter()
+                .map(|(_, tensor)| match tensor.values() {
+                    Values::F32(values) => Cow::Borrowed(&values[..]),
+                    Values::F64(values) => values.iter().map(|&x| x as f32).collect(),
+                })
+                .collect();
+            let mut integers: Vec<Vec<i64>> =
+                floats.iter().map(|floats| vec![0; floats.len()]).collect();
+            let floats: Vec<&[f32]> = floats.iter().map(|floats| &floats[..]).collect();
+            let mut out: Vec<&mut [i64]> = integers.iter_mut().map(|out| &mut out[..]).collect();
+            if !quantise(&floats, &share, &mut out) {
+                return None;
+            }
+            for ((name, tensor), integers) in part.iter().zip(integers) {
+                let tensor = LatticeTensor::new(tensor.shape().clone(), integers)?;
+                lattice.insert((*name).clone(), tensor);
+            }
+        }
+        Some(lattice)
+    }
 }
 
 impl Filter for Clip {
@@ -67,27 +158,22 @@ impl Filter for Clip {
             let detail = format!("plain tensors were expected, not {}", message.content.as_str());
             return Err(Reason::new(Code::WrongContent, detail));
         };
-        let not_finite = || Reason::new(Code::NotFinite, "the update holds NaN or an infinity");
-        let schema = tensors.schema();
-        let mut flat: Vec<f32> = Vec::with_capacity(schema.elements() as usize);
-        for tensor in tensors.0.values() {
-            match tensor.values() {
-                Values::F32(values) => flat.extend_from_slice(values),
-                Values::F64(values) => flat.extend(values.iter().map(|&x| x as f32)),
-            }
-        }
-        let mut integers = Vec::with_capacity(flat.len());
-        if !quantise(flat.iter(), &self.bound, &mut integers) {
-            return Err(not_finite());
-        }
-        let tensors = split(integers, &schema).ok_or_else(not_finite)?;
-        let lattice = Lattice::proven(&self.prover, tensors, self.bound);
+        let lattice = self
+            .quantise(tensors)
+            .ok_or_else(|| Reason::new(Code::NotFinite, "the update holds NaN or an infinity"))?;
+        let lattice = Lattice::proven(&self.prover, lattice, self.bound);
         message.content = Content::Lattice(lattice);
         Ok(message)
     }
 
     fn describe(&self) -> String {
-        format!("scales the whole update down to norm {}", self.l2)
+        let what = match self.part {
+            Part::Update => "the whole update",
+            Part::Layer => "each layer",
+            Part::Tensor => "each tensor",
+        };
+        let whole = if self.part == Part::Update { "" } else { " for all together" };
+        format!("scales {what} down to a {} of {}{whole}", self.bound.norm.as_str(), self.clip)
     }
 }
 
@@ -95,9 +181,26 @@ impl Filter for Clip {
 pub(crate) mod tests {
     use super::*;
     use privet_core::filter::{Cancel, Charge, NoCharge};
+    use privet_core::params::RawValue;
     use privet_core::sensitivity::Adjacency;
     use privet_core::tensor::{Shape, Tensor, Tensors};
     use privet_core::{DataKind, Registry};
+
+    pub(crate) fn build_filter(
+        name: &str,
+        values: &[(&str, RawValue)],
+        adjacency: Adjacency,
+    ) -> Result<Box<dyn Filter>, Reason> {
+        let registry = Registry::with_builtins(|builtins| {
+            crate::specs().into_iter().for_each(|spec| builtins.filter(spec));
+        });
+        let mut params = Params::default();
+        for (key, value) in values {
+            params.set(registry.spec(name).unwrap().params, key, value.clone()).unwrap();
+        }
+        let context = BuildContext { model: &Default::default(), adjacency, prover: None };
+        registry.build(name, &params, &context)
+    }
 
     pub(crate) fn filter(
         name: &str,
@@ -105,14 +208,7 @@ pub(crate) mod tests {
         value: f64,
         adjacency: Adjacency,
     ) -> Box<dyn Filter> {
-        let registry = Registry::with_builtins(|builtins| {
-            crate::specs().into_iter().for_each(|spec| builtins.filter(spec));
-        });
-        let mut params = Params::default();
-        let raw = privet_core::params::RawValue::Float(value);
-        params.set(registry.spec(name).unwrap().params, key, raw).unwrap();
-        let context = BuildContext { model: &Default::default(), adjacency, prover: None };
-        registry.build(name, &params, &context).unwrap()
+        build_filter(name, &[(key, RawValue::Float(value))], adjacency).unwrap()
     }
 
     pub(crate) fn apply(
@@ -153,6 +249,62 @@ pub(crate) mod tests {
             panic!("a lattice was expected")
         };
         assert!((short.l2() - 0.25 * 2f64.sqrt()).abs() < 1e-5);
+    }
+
+    /// In each norm and for each way of cutting it up, the whole is within the bound, and a long
+    /// update reaches it nearly.
+    #[test]
+    fn parts_share_the_bound() {
+        let vector = |name: &str, x: f32| (name.to_owned(), Tensor::vector(vec![x; 100]));
+        let update = || {
+            let tensors = [vector("a.0.w", 3.0), vector("a.0.b", -0.5), vector("a.1.w", 40.0)];
+            Content::Plain(Tensors::from_iter(tensors))
+        };
+        let clip = |norm: &str, per: &str| {
+            let values = [(norm, RawValue::Float(1.0)), ("per", RawValue::Text(per.to_owned()))];
+            build_filter("clip", &values, Adjacency::AddRemove).unwrap()
+        };
+        for (norm, kind) in [("l1", Norm::L1), ("l2", Norm::L2), ("linf", Norm::Linf)] {
+            for (per, parts) in [("update", 1), ("layer", 2), ("tensor", 3)] {
+                let clipped = apply(&*clip(norm, per), update(), &mut NoCharge).unwrap();
+                let Content::Lattice(lattice) = clipped else { panic!("a lattice") };
+                assert_eq!(lattice.sensitivity().unwrap().bound().norm, kind);
+                let step = lattice.step().value();
+                let length = |tensors: &[&str]| -> f64 {
+                    let values = tensors.iter().flat_map(|name| lattice.tensors()[*name].values());
+                    let values = values.map(|&q| (q as f64 * step).abs());
+                    match kind {
+                        Norm::L1 => values.sum(),
+                        Norm::L2 => values.map(|x| x * x).sum::<f64>().sqrt(),
+                        Norm::Linf => values.fold(0.0, f64::max),
+                    }
+                };
+                let near =
+                    |x: f64, y: f64| assert!(x <= y && x > 0.999 * y, "{norm} {per} {x} {y}");
+                near(length(&["a.0.w", "a.0.b", "a.1.w"]), 1.0);
+                let share = match kind {
+                    Norm::L1 => 1.0 / f64::from(parts),
+                    Norm::L2 => 1.0 / f64::from(parts).sqrt(),
+                    Norm::Linf => 1.0,
+                };
+                // The largest tensor takes all of its part.
+                if parts > 1 {
+                    near(length(&["a.1.w"]), share);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_norm_and_known_parts_are_asked_for() {
+        let build = |values: &[(&str, RawValue)]| {
+            build_filter("clip", values, Adjacency::AddRemove).err().map(|reason| reason.code)
+        };
+        let (l1, l2) = (("l1", RawValue::Float(1.0)), ("l2", RawValue::Float(1.0)));
+        assert_eq!(build(&[]), Some(Code::InvalidPolicy));
+        assert_eq!(build(&[l1, l2.clone()]), Some(Code::InvalidPolicy));
+        let per = ("per", RawValue::Text("record".to_owned()));
+        assert_eq!(build(&[l2, per]), Some(Code::InvalidPolicy));
     }
 
     #[test]

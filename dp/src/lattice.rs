@@ -3,7 +3,7 @@
 //! A vector x is scaled to norm ≤ C, divided by the lattice step γ and truncated toward zero.
 //! Truncation shortens every coordinate, so the integers q satisfy ‖q‖ ≤ C/γ without any
 //! inflation; but floats round, so nothing is concluded from that. What *proves* the bound is the
-//! check Σ q_j² ≤ c² on the integers themselves.
+//! check of the integers themselves: Σ q_j² ≤ c² (or Σ|q_j| ≤ c, or each |q_j| ≤ c).
 //!
 //! Float sums are not associative and break sensitivity (Casacuberta et al. 2022,
 //! arXiv 2207.10635); therefore each record becomes integers first, and integers are summed.
@@ -19,9 +19,9 @@ use privet_core::tensor::Schema;
 /// [`accounting`](crate::accounting)).
 const BITS: i32 = 21;
 
-/// The bound and step for a clip of norm `clip`: c = ⌊clip/γ⌋ with γ = 2^-k and 2^20 ≤ c < 2^21.
-/// `None` unless `clip` is positive, finite and within 2^±70.
-pub fn bound_for(unit: Unit, clip: f64) -> Option<Bound> {
+/// The bound and step for a clip to `clip` in a norm: c = ⌊clip/γ⌋ with γ = 2^-k and
+/// 2^20 ≤ c < 2^21. `None` unless `clip` is positive, finite and within 2^±70.
+pub fn bound_for(unit: Unit, norm: Norm, clip: f64) -> Option<Bound> {
     if !clip.is_finite() || !(2f64.powi(-70)..2f64.powi(70)).contains(&clip) {
         return None;
     }
@@ -33,54 +33,114 @@ pub fn bound_for(unit: Unit, clip: f64) -> Option<Bound> {
     let step = Step::new(i16::try_from(exponent).ok()?)?;
     // A product with a power of two is exact, and c² stays far below 2^53.
     let lattice_units = (clip * 2f64.powi(exponent)).floor() as u64;
-    Some(Bound { unit, norm: Norm::L2, lattice_units, step })
+    Some(Bound { unit, norm, lattice_units, step })
 }
 
-/// Integers of norm at most `bound`, in the direction of `values`.
+/// Integers within `bound`, in the direction of `values`; under l∞, each number is brought into
+/// range for itself. The vector may lie in several pieces, each with its piece of `out`.
 ///
 /// # Guarantee
-/// If this returns `true`, the integers appended to `out` satisfy Σ q² ≤ c², c =
-/// `bound.lattice_units`; checked in integers. If it returns `false`, nothing was appended: some
-/// value was not finite, or (not seen in practice) rounding defeated two attempts.
-pub fn quantise<'a>(
-    values: impl Iterator<Item = &'a f32> + Clone,
-    bound: &Bound,
-    out: &mut Vec<i64>,
-) -> bool {
-    let square: f64 = values.clone().map(|&x| f64::from(x) * f64::from(x)).sum();
-    let norm = square.sqrt();
+/// If this returns `true`, the integers are at most c = `bound.lattice_units` in the bound's norm;
+/// checked in integers. If it returns `false`, `out` holds nothing of use: some value was not
+/// finite, or (not seen in practice) rounding defeated two attempts.
+pub fn quantise(values: &[&[f32]], bound: &Bound, out: &mut [&mut [i64]]) -> bool {
+    let norm = length(values, bound.norm);
     if !norm.is_finite() {
         return false;
     }
     let c = bound.lattice_units;
     let step = bound.step.value();
-    let clip = c as f64 * step;
-    let start = out.len();
     // Both shrinks only make the check below pass more often; soundness rests on the check.
     for shrink in [1.0 - 2f64.powi(-40), 1.0 - 2f64.powi(-20)] {
-        let scale = (clip / norm).min(1.0) * shrink / step;
-        let mut sum: u128 = 0;
-        let fits = values.clone().all(|&x| {
-            let q = (f64::from(x) * scale) as i64; // toward zero; saturates
-            out.push(q);
-            // |q| ≤ c < 2^21 first, so that the square cannot overflow.
-            let small = q.unsigned_abs() <= c;
-            sum += u128::from(q.unsigned_abs().min(c)).pow(2);
-            small
-        });
-        if fits && sum <= u128::from(c).pow(2) {
+        let scale = match bound.norm {
+            Norm::Linf => 1.0 / step,
+            Norm::L1 | Norm::L2 => (c as f64 * step / norm).min(1.0) * shrink / step,
+        };
+        let mut length = Length::default();
+        for (values, out) in values.iter().zip(&mut *out) {
+            for (values, out) in values.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                length.and(&truncate(values, scale, c as f64, out));
+            }
+        }
+        if length.within(bound.norm, c) {
             return true;
         }
-        out.truncate(start);
     }
     false
+}
+
+/// Numbers that are worked on together; few enough for sums of their squares to fit 64 bits.
+const BLOCK: usize = 1024;
+
+/// The length of a vector of floats. Lanes are summed apart, so that it vectorises; the order does
+/// not matter, since nothing is concluded from it.
+fn length(values: &[&[f32]], norm: Norm) -> f64 {
+    let mut lanes = [0f64; 8];
+    let sum = |lanes: &mut [f64; 8], value: fn(f64) -> f64| {
+        for values in values {
+            let (eights, rest) = values.as_chunks::<8>();
+            for eight in eights {
+                for (lane, &x) in lanes.iter_mut().zip(eight) {
+                    *lane += value(f64::from(x));
+                }
+            }
+            rest.iter().for_each(|&x| lanes[0] += value(f64::from(x)));
+        }
+    };
+    match norm {
+        Norm::L2 => sum(&mut lanes, |x| x * x),
+        // For l∞ only whether all are finite is of interest.
+        Norm::L1 | Norm::Linf => sum(&mut lanes, f64::abs),
+    }
+    let total: f64 = lanes.iter().sum();
+    if norm == Norm::L2 { total.sqrt() } else { total }
+}
+
+/// The lengths of an integer vector, exactly.
+#[derive(Default)]
+struct Length {
+    l1: u128,
+    l2_square: u128,
+    largest: u64,
+}
+
+impl Length {
+    fn and(&mut self, other: &Self) {
+        self.l1 += other.l1;
+        self.l2_square += other.l2_square;
+        self.largest = self.largest.max(other.largest);
+    }
+
+    fn within(&self, norm: Norm, c: u64) -> bool {
+        match norm {
+            Norm::L1 => self.l1 <= u128::from(c),
+            Norm::L2 => self.l2_square <= u128::from(c).pow(2),
+            Norm::Linf => self.largest <= c,
+        }
+    }
+}
+
+/// Truncates at most [`BLOCK`] scaled values toward zero, to magnitudes of at most `most` < 2^26;
+/// the sums of their magnitudes and squares then fit 64 bits.
+fn truncate(values: &[f32], scale: f64, most: f64, out: &mut [i64]) -> Length {
+    debug_assert!(values.len() <= BLOCK && most < 67_108_864.0);
+    let (mut l1, mut l2_square, mut largest) = (0u64, 0u64, 0u32);
+    for (&x, out) in values.iter().zip(out) {
+        let q = (f64::from(x) * scale).clamp(-most, most) as i32;
+        *out = i64::from(q);
+        let magnitude = q.unsigned_abs();
+        l1 += u64::from(magnitude);
+        l2_square += u64::from(magnitude) * u64::from(magnitude);
+        largest = largest.max(magnitude);
+    }
+    Length { l1: l1.into(), l2_square: l2_square.into(), largest: largest.into() }
 }
 
 /// A sum over records in which no record can move the result by more than a bound.
 ///
 /// # Guarantee
-/// The lattice that [`RecordSum::finish`] gives has Euclidean sensitivity c under add/remove of a
-/// record: it is Σ q_r over records r, in integers, and every q_r passed the check ‖q_r‖ ≤ c. A
+/// The lattice that [`RecordSum::finish`] gives has sensitivity c in the bound's norm under
+/// add/remove of a record: it is Σ q_r over records r, in integers, and each ‖q_r‖ ≤ c was checked. A
 /// record with a NaN or an infinity adds zero, which is within the bound, and is not reported: a
 /// refusal would tell about the data.
 pub struct RecordSum {
@@ -93,14 +153,13 @@ impl RecordSum {
     /// An empty sum of vectors of `coordinates` numbers. The bound's unit must be `record`.
     pub fn new(bound: Bound, coordinates: usize) -> Self {
         debug_assert_eq!(bound.unit, Unit::Record);
-        Self { bound, sum: vec![0; coordinates], record: Vec::with_capacity(coordinates) }
+        Self { bound, sum: vec![0; coordinates], record: vec![0; coordinates] }
     }
 
     /// Adds one record's vector; a vector of another length adds nothing.
     pub fn add(&mut self, values: &[f32]) {
-        self.record.clear();
-        if values.len() != self.sum.len() || !quantise(values.iter(), &self.bound, &mut self.record)
-        {
+        let fits = values.len() == self.sum.len();
+        if !fits || !quantise(&[values], &self.bound, &mut [&mut self.record]) {
             return;
         }
         for (sum, q) in self.sum.iter_mut().zip(&self.record) {
@@ -136,23 +195,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn norm_fits(q: &[i64], bound: &Bound) -> bool {
-        let square: u128 = q.iter().map(|&q| u128::from(q.unsigned_abs()).pow(2)).sum();
-        square <= u128::from(bound.lattice_units).pow(2)
+    /// Length of an integer vector, in another way than above.
+    fn within(q: &[i64], bound: &Bound) -> bool {
+        let magnitudes = || q.iter().map(|&q| u128::from(q.unsigned_abs()));
+        let c = u128::from(bound.lattice_units);
+        match bound.norm {
+            Norm::L1 => magnitudes().sum::<u128>() <= c,
+            Norm::L2 => magnitudes().map(|q| q * q).sum::<u128>() <= c * c,
+            Norm::Linf => magnitudes().max().unwrap_or(0) <= c,
+        }
     }
+
+    const NORMS: [Norm; 3] = [Norm::L1, Norm::L2, Norm::Linf];
 
     #[test]
     fn the_bound_never_exceeds_the_clip() {
         for clip in
             [0.5, 1.0, 0.1, 0.3, 1e-9, 12345.678, f64::MIN_POSITIVE.powf(0.05), 2f64.powi(60) - 1.0]
         {
-            let bound = bound_for(Unit::Record, clip).unwrap();
+            let bound = bound_for(Unit::Record, Norm::L2, clip).unwrap();
             assert!(bound.value() <= clip, "{clip}");
             assert!(bound.value() >= clip * (1.0 - 2f64.powi(-20)), "{clip}");
             assert!((1 << 20..1 << 21).contains(&bound.lattice_units), "{clip}: {bound:?}");
         }
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300, 1e300] {
-            assert!(bound_for(Unit::Record, bad).is_none(), "{bad}");
+            assert!(bound_for(Unit::Record, Norm::L2, bad).is_none(), "{bad}");
         }
     }
 
@@ -163,8 +230,9 @@ mod tests {
             records in proptest::collection::vec(proptest::collection::vec(proptest::num::f32::ANY, 7), 1..8),
             clip in 1e-3f64..1e3,
             left_out in 0usize..8,
+            norm in 0usize..3,
         ) {
-            let bound = bound_for(Unit::Record, clip).unwrap();
+            let bound = bound_for(Unit::Record, NORMS[norm], clip).unwrap();
             let sum = |skip: Option<usize>| {
                 let mut sum = RecordSum::new(bound, 7);
                 for (i, record) in records.iter().enumerate() {
@@ -179,27 +247,40 @@ mod tests {
                 .zip(sum(Some(left_out % records.len())))
                 .map(|(a, b)| a - b)
                 .collect();
-            prop_assert!(norm_fits(&difference, &bound));
+            prop_assert!(within(&difference, &bound));
         }
 
-        /// Short vectors come through, long ones keep their direction.
+        /// Short vectors come through, long ones keep their direction (or, under l∞, each number
+        /// its sign), whatever pieces they lie in.
         #[test]
-        fn quantisation_is_faithful(values in proptest::collection::vec(-10f32..10.0, 1..50)) {
-            let bound = bound_for(Unit::Site, 1.0).unwrap();
-            let mut q = Vec::new();
-            prop_assert!(quantise(values.iter(), &bound, &mut q));
-            let norm = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-            let factor = (1.0 / norm).min(1.0);
+        fn quantisation_is_faithful(
+            values in proptest::collection::vec(-10f32..10.0, 1..3000),
+            cut in 0usize..3000,
+            norm in 0usize..3,
+        ) {
+            let bound = bound_for(Unit::Site, NORMS[norm], 1.0).unwrap();
+            let (left, right) = values.split_at(cut.min(values.len()));
+            let mut q = vec![0; values.len()];
+            let (q_left, q_right) = q.split_at_mut(left.len());
+            prop_assert!(quantise(&[left, right], &bound, &mut [q_left, q_right]));
+            prop_assert!(within(&q, &bound));
+            let wide = values.iter().map(|&x| f64::from(x));
+            let factor = match bound.norm {
+                Norm::L1 => 1.0 / wide.map(f64::abs).sum::<f64>(),
+                Norm::L2 => 1.0 / wide.map(|x| x * x).sum::<f64>().sqrt(),
+                Norm::Linf => 1.0,
+            };
             for (&x, q) in values.iter().zip(q) {
                 let back = q as f64 * bound.step.value();
-                prop_assert!((back - f64::from(x) * factor).abs() <= 2.0 * bound.step.value());
+                let expected = (f64::from(x) * factor.min(1.0)).clamp(-1.0, 1.0);
+                prop_assert!((back - expected).abs() <= 2.0 * bound.step.value());
             }
         }
     }
 
     #[test]
     fn a_record_that_is_not_finite_adds_nothing() {
-        let bound = bound_for(Unit::Record, 1.0).unwrap();
+        let bound = bound_for(Unit::Record, Norm::L2, 1.0).unwrap();
         let mut sum = RecordSum::new(bound, 2);
         sum.add(&[f32::NAN, 1.0]);
         sum.add(&[f32::INFINITY, 1.0]);

@@ -8,7 +8,7 @@ use privet_core::clock::SystemClock;
 use privet_core::flow::Promise;
 use privet_core::ledger::Ledger;
 use privet_core::message::{DataKind, Protection};
-use privet_core::sensitivity::{Bound, Prover, Unit};
+use privet_core::sensitivity::{Bound, Norm, Prover, Unit};
 use privet_core::tensor::{Dtype, Shape, Slot};
 use privet_core::{Reason, Registry};
 use privet_dp::SiteLedger;
@@ -90,7 +90,7 @@ pub(crate) fn job(more: &str) -> Job {
 }
 
 pub(crate) fn bound() -> Bound {
-    bound_for(Unit::Record, 0.5).unwrap()
+    bound_for(Unit::Record, Norm::L2, 0.5).unwrap()
 }
 
 /// Three numbers in two tensors: record sums when `bound` is there, a weight difference else.

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::linear::Linear;
     use privet_core::Registry;
-    use privet_core::sensitivity::Unit;
+    use privet_core::sensitivity::{Norm, Unit};
     use privet_dp::lattice::bound_for;
 
     fn table(csv: &str) -> Table {
@@ -204,7 +204,7 @@ mod tests {
     fn sums(csv: &str) -> Vec<i64> {
         let model = Linear::logistic(3);
         let task = task(&model);
-        let bound = bound_for(Unit::Record, 0.25).unwrap();
+        let bound = bound_for(Unit::Record, Norm::L2, 0.25).unwrap();
         let mut trainer = RecordSums::new(Box::new(model), table(csv), bound, prover());
         let answer = trainer.execute(&task, &Cancel::default());
         let Some(Content::Lattice(lattice)) = answer.message.map(|message| message.content) else {
@@ -219,7 +219,7 @@ mod tests {
     fn a_record_moves_the_sum_by_at_most_its_clip() {
         let base = "y,a,b\n1,0.9,0.1\n0,0.2,0.8\n";
         let with = |record: &str| sums(&format!("{base}{record}\n"));
-        let bound = bound_for(Unit::Record, 0.25).unwrap().lattice_units as f64;
+        let bound = bound_for(Unit::Record, Norm::L2, 0.25).unwrap().lattice_units as f64;
         let distance = |a: &[i64], b: &[i64]| {
             let square: f64 = a.iter().zip(b).map(|(a, b)| ((a - b) as f64).powi(2)).sum();
             square.sqrt()
