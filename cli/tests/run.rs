@@ -8,25 +8,29 @@ use serde_json::Value;
 
 /// The example in the repository is what `init` writes for seed 1.
 #[test]
-fn the_example_is_what_init_writes() {
+fn the_examples_are_what_init_writes() {
     let demo = Demo::default();
-    let mut compared = 0;
-    let mut folders = vec![demo.path("")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
+    assert_eq!(privet_in(demo.folder(), &["init", "digits"]).code, 0);
+    for (made, example, files) in [("demo", "hospitals", 15), ("digits", "digits", 25)] {
+        let made = demo.folder().join(made);
+        let mut compared = 0;
+        let mut folders = vec![made.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&made).unwrap();
+                let shipped = repository().join("examples").join(example).join(name);
+                let text = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+                assert!(text(&path) == text(&shipped), "{} differs", name.display());
+                compared += 1;
             }
-            let name = path.strip_prefix(demo.path("")).unwrap();
-            let shipped = repository().join("examples/hospitals").join(name);
-            let text = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
-            assert!(text(&path) == text(&shipped), "{} differs", name.display());
-            compared += 1;
         }
+        assert_eq!(compared, files, "{example}");
     }
-    assert_eq!(compared, 15);
     let other = privet_in(demo.folder(), &["init", "hospitals", "other", "--seed", "2"]);
     assert_eq!(other.code, 0);
     let read = |name: &str| std::fs::read_to_string(demo.folder().join(name)).unwrap();

@@ -14,9 +14,9 @@ use crate::out::{Failed, Out};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   privet init hospitals
-  privet init hospitals demo --seed 7")]
+  privet init digits demo --seed 7")]
 pub(crate) struct Args {
-    /// hospitals
+    /// hospitals, or digits
     template: String,
     /// The folder; the template's name when absent.
     folder: Option<PathBuf>,
@@ -31,14 +31,14 @@ pub(crate) fn main(args: &Args, out: &Out) -> Ended {
         let names: Vec<&str> = TEMPLATES.iter().map(|template| template.name).collect();
         match &error {
             // A template of a later version, rather than a typo.
-            TemplateError::Unknown(name) if ["digits", "psi"].contains(&name.as_str()) => {
+            TemplateError::Unknown(name) if name == "psi" => {
                 Failed::new(3, "not-built", error.to_string())
             }
             TemplateError::Unknown(name) => {
                 Failed::usage(error.to_string()).help(privet::gate::did_you_mean(
                     name,
                     names.iter().copied(),
-                    &format!("there is {}", names.join(", ")),
+                    &format!("there are {}", names.join(", ")),
                 ))
             }
             TemplateError::Exists(_) => {
