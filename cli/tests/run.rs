@@ -9,10 +9,10 @@ use serde_json::Value;
 /// The example in the repository is what `init` writes for seed 1.
 #[test]
 fn the_examples_are_what_init_writes() {
-    let demo = Demo::default();
-    assert_eq!(privet_in(demo.folder(), &["init", "digits"]).code, 0);
-    for (made, example, files) in [("demo", "hospitals", 15), ("digits", "digits", 25)] {
-        let made = demo.folder().join(made);
+    let folder = tempfile::tempdir().unwrap();
+    for (example, files) in [("hospitals", 15), ("digits", 25)] {
+        assert_eq!(privet_in(folder.path(), &["init", example]).code, 0);
+        let made = folder.path().join(example);
         let mut compared = 0;
         let mut folders = vec![made.clone()];
         while let Some(folder) = folders.pop() {
@@ -31,11 +31,11 @@ fn the_examples_are_what_init_writes() {
         }
         assert_eq!(compared, files, "{example}");
     }
-    let other = privet_in(demo.folder(), &["init", "hospitals", "other", "--seed", "2"]);
+    let other = privet_in(folder.path(), &["init", "hospitals", "other", "--seed", "2"]);
     assert_eq!(other.code, 0);
-    let read = |name: &str| std::fs::read_to_string(demo.folder().join(name)).unwrap();
-    assert_ne!(read("other/public_test.csv"), read("demo/public_test.csv"));
-    let again = privet_in(demo.folder(), &["init", "hospitals", "demo"]);
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_ne!(read("other/public_test.csv"), read("hospitals/public_test.csv"));
+    let again = privet_in(folder.path(), &["init", "hospitals"]);
     assert_eq!(again.code, 2, "a folder in use is not written over");
 }
 
@@ -173,13 +173,45 @@ fn five_splits_reach_their_accuracy() {
         let name = format!("split-{seed}");
         assert_eq!(privet_in(folder.path(), &["init", "hospitals", &name, "--seed", seed]).code, 0);
         for _ in 0..RUNS {
-            let said = privet_in(folder.path(), &["run", &format!("{name}/job.toml"), "--json"]);
+            let job = format!("{name}/job.toml");
+            let said = privet_in(folder.path(), &["run", &job, "--json", "--no-curve"]);
             assert_eq!(said.code, 0);
             sum += said.json()["final"]["accuracy"].as_f64().unwrap();
         }
     }
     let mean = sum / (5 * RUNS) as f64;
     assert!(mean >= 0.935, "mean accuracy {mean}");
+}
+
+/// Eight further budgets, each kept and nearly used up; hiding a record leaves more of the sum
+/// than hiding a site.
+#[test]
+fn a_curve_shows_what_other_budgets_buy() {
+    let demo = Demo::default();
+    let said = demo.privet(&["run", "demo/job-with-curve.toml", "--json"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let result = said.json();
+    let curve = result["curve"].as_array().unwrap();
+    let of = |unit: &str| -> Vec<(f64, f64, f64)> {
+        let of_unit = curve.iter().filter(|point| point["unit"] == unit);
+        let number = |point: &Value, key: &str| point[key].as_f64().unwrap();
+        of_unit
+            .map(|p| (number(p, "epsilon"), number(p, "noise_multiplier"), number(p, "accuracy")))
+            .collect()
+    };
+    let (record, site) = (of("record"), of("site"));
+    assert_eq!(record.iter().map(|p| p.0).collect::<Vec<_>>(), [1.0, 2.0, 4.0, 8.0]);
+    // z = √T/μ(ε): 8.34 for five rounds at ε = 1.
+    assert!((record[0].1 - 8.342).abs() < 0.03, "{record:?}");
+    let mean = |points: &[(f64, f64, f64)]| points.iter().map(|p| p.2).sum::<f64>() / 4.0;
+    assert!(mean(&record) > mean(&site) + 0.1, "{record:?} {site:?}");
+    let report = std::fs::read_to_string(demo.workspace().join("report.html")).unwrap();
+    assert!(report.contains("<h2>Privacy against accuracy</h2>"));
+    assert!(report.contains("by record") && report.contains("by site"));
+    // The job's own ledgers paid for the job alone.
+    assert!(result["sites"][0]["datasets"][0]["epsilon_spent"].as_f64().unwrap() < 5.0);
+    let without = demo.privet(&["run", "demo/job-with-curve.toml", "--json", "--no-curve"]).json();
+    assert!(without.get("curve").is_none());
 }
 
 /// Two of five sites a round, other ones in other rounds.

@@ -212,6 +212,17 @@ fn smallest(enough: impl Fn(f64) -> bool) -> f64 {
     bisect(0.0, high, enough)
 }
 
+/// The least noise multiplier between 2^-20 and 2^30 that is enough, to one part in a million and from
+/// above; the largest when none is. More noise must be enough where less is.
+pub fn least_multiplier(enough: impl Fn(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (2f64.powi(-20), 2f64.powi(30));
+    while high / low > 1.0 + 1e-6 {
+        let middle = (low * high).sqrt();
+        if enough(middle) { high = middle } else { low = middle }
+    }
+    high
+}
+
 /// The least of [low, high] that is enough, from above; `high` must be.
 fn bisect(mut low: f64, mut high: f64, enough: impl Fn(f64) -> bool) -> f64 {
     if enough(low) {
@@ -264,6 +275,16 @@ mod tests {
         assert!(rounds(Meter::Gaussian, 4.0, 28).epsilon(1e-5) > 6.0);
         let epsilon = rounds(Meter::Zcdp, 4.0, 20).epsilon(1e-5);
         assert!((epsilon - 5.38).abs() < 0.005, "{epsilon}");
+    }
+
+    #[test]
+    fn the_least_noise_just_fits_its_budget() {
+        for (epsilon, mu) in [(1.0, 0.268_051), (2.0, 0.501_552), (8.0, 1.666_031)] {
+            let z = least_multiplier(|z| rounds(Meter::Gaussian, z, 20).epsilon(1e-5) <= epsilon);
+            assert!((z * mu / 20f64.sqrt() - 1.0).abs() < 3e-3, "{epsilon}: {z}");
+            assert!(rounds(Meter::Gaussian, z, 20).epsilon(1e-5) <= epsilon);
+            assert!(rounds(Meter::Gaussian, z * 0.9999, 20).epsilon(1e-5) > epsilon);
+        }
     }
 
     #[test]

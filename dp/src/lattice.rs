@@ -19,6 +19,9 @@ use privet_core::tensor::Schema;
 /// [`accounting`](crate::accounting)).
 const BITS: i32 = 21;
 
+/// The fewest lattice units that a bound of [`bound_for`] has.
+pub const FEWEST_UNITS: u64 = 1 << (BITS - 1);
+
 /// The bound and step for a clip to `clip` in a norm: c = ⌊clip/γ⌋ with γ = 2^-k and
 /// 2^20 ≤ c < 2^21. `None` unless `clip` is positive, finite and within 2^±70.
 pub fn bound_for(unit: Unit, norm: Norm, clip: f64) -> Option<Bound> {

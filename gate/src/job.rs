@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use privet_core::Registry;
 use privet_core::receipt::Demand;
+use privet_core::sensitivity::Unit;
 use serde::{Deserialize, Serialize};
 
 use crate::filter_use::FilterUse;
@@ -223,6 +224,41 @@ pub struct Simulate {
     pub sites: Vec<SimulatedSite>,
     /// Seed of model initialisation.
     pub seed: u64,
+    /// Budgets that the simulation is run with besides the sites' own, for the report.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// One budget of a curve of privacy against accuracy, and how it is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CurvePoint {
+    /// Whose participation it hides.
+    pub unit: Unit,
+    /// ε of each site; δ is the data set's own.
+    pub epsilon: f64,
+    /// Rounds that it is spent on.
+    pub rounds: u32,
+    /// Largest norm of a record's gradient, or of a site's update.
+    pub clip: f64,
+    /// As in `[fedavg]`.
+    pub server_learning_rate: f64,
+    /// As in `[fedavg]`.
+    #[serde(default)]
+    pub server_momentum: f64,
+    /// As in `[train]`.
+    #[serde(default = "one")]
+    pub local_steps: u32,
+    /// As in `[train]`.
+    #[serde(default = "tenth")]
+    pub learning_rate: f64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn tenth() -> f64 {
+    0.1
 }
 
 /// A simulated site.

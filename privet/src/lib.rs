@@ -25,6 +25,7 @@
 //! assert!(program.is_ok());
 //! ```
 
+mod curve;
 mod inspect;
 mod program;
 mod report;
@@ -34,6 +35,7 @@ mod template;
 mod workload;
 mod workspace;
 
+pub use curve::{Bought, buy};
 pub use inspect::{DryRun, Explain, InspectError, budget, check, dry_run, explain_job};
 pub use program::Program;
 pub use report::bytes as human_bytes;

@@ -53,6 +53,11 @@ impl Program {
         Self { workload: replace(self.workload), ..self }
     }
 
+    /// The built-in filters with this program's workload.
+    pub(crate) fn built_in(&self) -> Self {
+        Self { workload: self.workload.clone(), ..Self::new() }
+    }
+
     /// The filters.
     pub fn registry(&self) -> &Registry {
         &self.registry

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use privet_core::Refusal;
 use privet_core::ledger::rounded_up;
+use privet_core::sensitivity::Unit;
 use privet_gate::{Explanation, Job, Policy};
 use privet_server::Status;
 
@@ -14,7 +15,7 @@ use crate::inspect::{explain, ledger_for};
 use crate::program::Program;
 use crate::result::{RunResult, SiteResult};
 
-use chart::{Bar, Line, bars, line};
+use chart::{Bar, Line, Series, bars, line};
 
 /// What every policy makes of the job, on fresh ledgers, in words.
 pub(crate) fn letters(
@@ -56,6 +57,7 @@ pub(crate) fn page(
                     (who_saw_what(result, job))
                     (what_left(result, letters))
                     (refusals(result))
+                    (trade_off(result))
                     (policies_in_words(policies, letters))
                     (not_protected(letters))
                     (how_made(result, job, policies, command))
@@ -334,6 +336,48 @@ fn refusals(result: &RunResult) -> Markup {
                 }
             }
             @for (round, site) in dropped { p { "Round " (round) ": no answer in time from " (site) "." } }
+        }
+    }
+}
+
+fn trade_off(result: &RunResult) -> Markup {
+    let series: Vec<Series<'_>> = [(Unit::Record, "by record", "a"), (Unit::Site, "by site", "b")]
+        .into_iter()
+        .map(|(unit, label, class)| {
+            let of_unit = result.curve.iter().filter(|bought| bought.unit == unit);
+            let mut points: Vec<(f64, f64)> =
+                of_unit.filter_map(|bought| Some((bought.epsilon, bought.accuracy?))).collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Series { label, points, class }
+        })
+        .filter(|series| !series.points.is_empty())
+        .collect();
+    let number = |x: f64| (x * 1e3).round() / 1e3;
+    html! {
+        @if !series.is_empty() {
+            section {
+                h2 { "Privacy against accuracy" }
+                (chart::trade(&series))
+                p.note {
+                    "What the same sites could have bought with other budgets. Hiding a single record leaves much "
+                    "of a sum over many; hiding a whole site leaves little of a sum over " (result.sites.len()) ". "
+                    "Every point is one more run of this simulation, on a budget of its own; another run gives another number."
+                }
+                div.scroll tabindex="0" role="region" aria-label="Privacy against accuracy" {
+                    table {
+                        thead { tr { th { "ε" } th { "δ" } th { "hides one" } th.right { "rounds" } th.right { "clip" } th.right { "σ / sensitivity" } th.right { "accuracy" } } }
+                        tbody {
+                            @for bought in &result.curve {
+                                tr {
+                                    td { (bought.epsilon) } td { (format!("{:e}", bought.delta)) } td { (bought.unit.as_str()) }
+                                    td.right { (bought.rounds) } td.right { (bought.clip) } td.right { (number(bought.noise_multiplier)) }
+                                    td.right { (bought.accuracy.map_or("–".to_owned(), |x| format!("{x:.3}"))) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }

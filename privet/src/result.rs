@@ -17,6 +17,7 @@ use privet_server::{Metrics, Outcome, RoundRecord, Status};
 use privet_store::Store;
 use serde::Serialize;
 
+use crate::curve::Bought;
 use crate::workspace::Workspace;
 
 /// What a run did.
@@ -51,6 +52,9 @@ pub struct RunResult {
     pub last: Metrics,
     /// What the receipts say together.
     pub receipts: Receipts,
+    /// What other budgets would have bought.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<Bought>,
     /// What left without being charged to a budget.
     pub unaccounted: Vec<String>,
     /// Files of the workspace.
@@ -198,6 +202,7 @@ pub(crate) fn assemble(
             scheme: receipts.iter().find_map(|r| r.scheme.clone()),
             noise_multiplier_min: least.and_then(|all| all.into_iter().reduce(f64::min)),
         },
+        curve: Vec::new(),
         unaccounted,
         artifacts: Artifacts {
             model: model.then(|| artifact("model.safetensors")),

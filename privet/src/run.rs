@@ -17,6 +17,7 @@ use privet_server::{Outcome, Progress, ServerError};
 use privet_site::{Ended, Event, Parts, SiteError};
 use privet_wire::{Authority, IdentityError, KitError};
 
+use crate::curve::{self, Bought};
 use crate::program::Program;
 use crate::report;
 use crate::result::{RunResult, assemble};
@@ -35,6 +36,8 @@ pub struct RunOptions {
     pub rounds: Option<u32>,
     /// Run server and sites as processes of this binary.
     pub processes: Option<PathBuf>,
+    /// Also run the budgets of the job's curve, once the job is done.
+    pub curve: bool,
     /// The command line, for the report.
     pub command: String,
 }
@@ -59,6 +62,8 @@ pub enum RunEvent {
     },
     /// The server went on.
     Server(Progress),
+    /// A point of the curve is done.
+    Bought(Bought),
     /// A site could not take part at all.
     SiteFailed {
         /// Its name.
@@ -169,6 +174,7 @@ pub fn run(
     };
     // What the report says of policies and rounds is worked out before the program is given away.
     let letters = report::letters(&program, &job, &policies);
+    let built_in = program.built_in();
     let outcome = match &options.processes {
         None => in_process(program.parts(), &workspace, write_sites, cancel, &mut observer)?,
         Some(binary) => as_processes(binary, &workspace, write_sites, cancel, &mut observer)?,
@@ -177,7 +183,17 @@ pub fn run(
     if model.exists() {
         std::fs::copy(model, workspace.root().join("model.safetensors"))?;
     }
-    let result = assemble(&workspace, &job, &policies, outcome)?;
+    let mut result = assemble(&workspace, &job, &policies, outcome)?;
+    if options.curve && result.error.is_none() {
+        for point in &simulate.curve {
+            let bought = curve::buy(built_in.built_in(), &job, &policies, point, cancel)?;
+            if cancel.is_cancelled() {
+                break;
+            }
+            observer(&RunEvent::Bought(bought.clone()));
+            result.curve.push(bought);
+        }
+    }
     let text = serde_json::to_string_pretty(&result).map_err(std::io::Error::other)?;
     std::fs::write(workspace.root().join("result.json"), text)?;
     let page = report::page(&result, &job, &policies, &letters, &options.command);

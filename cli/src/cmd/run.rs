@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Run server and sites as processes of their own.
     #[arg(long)]
     processes: bool,
+    /// Leave out the job's curve of privacy against accuracy; as --rounds and --resume do.
+    #[arg(long)]
+    no_curve: bool,
 }
 
 pub(crate) fn failed(error: RunError) -> Failed {
@@ -59,10 +62,11 @@ pub(crate) fn main(args: &Args, out: &Out) -> Ended {
         resume: args.resume,
         rounds: args.rounds,
         processes,
+        curve: !args.no_curve && !args.resume && args.rounds.is_none(),
         command: command_line(),
     };
     let cancel = on_interrupt();
-    let mut table = Table { out, planned: 0, sites: 0, budgets: BTreeMap::new() };
+    let mut table = Table { out, planned: 0, sites: 0, budgets: BTreeMap::new(), points: 0 };
     out.fleeting(&format!("{DIM}reading {}…{DIM:#}", args.job.display()));
     let result = privet::run(Program::new(), &options, &cancel, |event| table.show(event));
     let result = result.map_err(failed)?;
@@ -82,6 +86,7 @@ struct Table<'a> {
     planned: u32,
     sites: usize,
     budgets: BTreeMap<String, f64>,
+    points: usize,
 }
 
 impl Table<'_> {
@@ -111,6 +116,23 @@ impl Table<'_> {
                 ));
             }
             RunEvent::Server(Progress::Round(record)) => self.row(record),
+            RunEvent::Bought(bought) => {
+                if self.points == 0 {
+                    self.out.note(&format!(
+                        "\n{DIM}{:>7}  {:>6}  {:>6}  {:>8}  other budgets, each a run of its own{DIM:#}",
+                        "ε", "unit", "rounds", "accuracy"
+                    ));
+                }
+                self.points += 1;
+                self.out.note(&format!(
+                    "{:>7}  {:>6}  {:>6}  {:>8}",
+                    bought.epsilon,
+                    bought.unit.as_str(),
+                    bought.rounds,
+                    bought.accuracy.map_or("–".to_owned(), |x| format!("{x:.3}")),
+                ));
+                self.out.fleeting(&format!("{DIM}{:>7}  …{DIM:#}", ""));
+            }
             RunEvent::SiteFailed { site, why } => {
                 self.out.note(&format!("{RED}✗{RED:#} {site} could not take part: {why}"));
             }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use privet_core::Registry;
 use privet_core::receipt::Demand;
+use privet_core::sensitivity::Unit;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Average, Direction, Evaluation, ExecutorKind, Fedavg, Job, JobFilter, MAX_ROUNDS, Model,
-    ModelKind, Side, Simulate, SimulatedSite, Train, WorkflowKind, parse_duration,
+    Average, CurvePoint, Direction, Evaluation, ExecutorKind, Fedavg, Job, JobFilter, MAX_ROUNDS,
+    Model, ModelKind, Side, Simulate, SimulatedSite, Train, WorkflowKind, parse_duration,
 };
 use crate::filter_use::{self, FilterTable};
 use crate::finding::{Finding, Source, did_you_mean, parse};
@@ -125,6 +126,8 @@ mod file {
         pub sites: Vec<SimulatedSite>,
         #[serde(default = "first")]
         pub seed: u64,
+        #[serde(default)]
+        pub curve: Vec<Spanned<CurvePoint>>,
     }
 
     fn full() -> f64 {
@@ -252,7 +255,21 @@ impl Reader<'_> {
                 let message = "every simulated site needs a name of its own";
                 self.error("invalid", message, span, "for example `north`");
             }
+            for point in &simulate.curve {
+                let (span, point) = (point.span(), point.get_ref());
+                let numbers = [point.epsilon, point.clip, point.server_learning_rate];
+                let positive = numbers.iter().all(|x| x.is_finite() && *x > 0.0);
+                if !positive
+                    || point.rounds == 0
+                    || (point.unit, point.local_steps.min(2)) == (Unit::Record, 2)
+                {
+                    let message =
+                        "a point of a curve needs numbers above 0, and one local step by record";
+                    self.error("invalid", message, span, "see the example `hospitals`");
+                }
+            }
             Simulate {
+                curve: simulate.curve.into_iter().map(Spanned::into_inner).collect(),
                 sites: simulate
                     .sites
                     .into_iter()

@@ -93,6 +93,69 @@ pub(super) fn line(chart: &Line<'_>) -> Markup {
     }
 }
 
+/// A line of privacy against accuracy.
+pub(super) struct Series<'a> {
+    pub(super) label: &'a str,
+    /// (ε, accuracy), by ε.
+    pub(super) points: Vec<(f64, f64)>,
+    /// Class of the line, for its colour.
+    pub(super) class: &'a str,
+}
+
+/// Accuracy over ε, which doubles from tick to tick.
+pub(super) fn trade(series: &[Series<'_>]) -> Markup {
+    let points = || series.iter().flat_map(|series| &series.points);
+    let ys = ticks(points().map(|p| p.1).fold(1.0, f64::min), 1.0);
+    let (bottom, top) = (ys[0], ys[ys.len() - 1]);
+    let mut xs: Vec<f64> = points().map(|p| p.0).collect();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    let (first, last) = (xs.first().map_or(0.0, |x| x.log2()), xs.last().map_or(1.0, |x| x.log2()));
+    let x = |epsilon: f64| {
+        let share = if last > first { (epsilon.log2() - first) / (last - first) } else { 0.5 };
+        LEFT + share * (WIDTH - LEFT - TRADE_RIGHT)
+    };
+    let y =
+        |value: f64| HEIGHT - BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - BOTTOM - TOP);
+    html! {
+        figure {
+            figcaption { "Accuracy" span.unit { " (share right)" } " by budget" span.unit { " (ε at each site)" } }
+            svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" {
+                title { "Privacy against accuracy" }
+                desc {
+                    @for series in series {
+                        (series.label) ":"
+                        @for &(epsilon, value) in &series.points { " " (number(value)) " at ε " (number(epsilon)) "," }
+                        " "
+                    }
+                }
+                @for tick in &ys {
+                    line.grid x1=(LEFT) x2=(WIDTH - TRADE_RIGHT) y1=(y(*tick)) y2=(y(*tick)) {}
+                    text.tick x=(LEFT - 6.0) y=(y(*tick) + 4.0) text-anchor="end" { (number(*tick)) }
+                }
+                @for epsilon in &xs {
+                    text.tick x=(x(*epsilon)) y=(HEIGHT - 14.0) text-anchor="middle" { "ε " (number(*epsilon)) }
+                }
+                @for series in series {
+                    @let path: Vec<String> = series.points.iter().map(|&(e, v)| format!("{:.1},{:.1}", x(e), y(v))).collect();
+                    polyline.(series.class) points=(path.join(" ")) {}
+                    @for &(epsilon, value) in &series.points {
+                        circle.(series.class) cx=(format!("{:.1}", x(epsilon))) cy=(format!("{:.1}", y(value))) r="3" {
+                            title { (series.label) ", ε " (number(epsilon)) ": " (number(value)) }
+                        }
+                    }
+                    @if let Some(&(epsilon, value)) = series.points.last() {
+                        text.end.(series.class) x=(x(epsilon) + 8.0) y=(y(value) + 4.0) { (series.label) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Room for the label of a line.
+const TRADE_RIGHT: f64 = 92.0;
+
 /// A budget: spent, planned, all of it.
 pub(super) struct Bar {
     pub(super) label: String,

@@ -1,0 +1,182 @@
+//! Privacy against accuracy: further runs of a simulation, each with the noise that a budget asks
+//! for.
+//!
+//! Every point is a whole run of the production code on ledgers of its own, in a folder that is
+//! thrown away. Only the noise, the unit and the settings of training are other than the job's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use privet_core::event::{Event, Mechanism};
+use privet_core::filter::Cancel;
+use privet_core::ledger::{Budget, Currency};
+use privet_core::sensitivity::Unit;
+use privet_dp::accounting::{Meter, least_multiplier};
+use privet_dp::lattice::FEWEST_UNITS;
+use privet_gate::{CurvePoint, Dataset, Job, Policy};
+use serde::Serialize;
+use toml::{Table, Value};
+
+use crate::program::Program;
+use crate::run::{RunError, RunOptions, run};
+
+/// What one budget bought.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bought {
+    /// Whose participation is hidden.
+    pub unit: Unit,
+    /// ε, at each site.
+    pub epsilon: f64,
+    /// δ.
+    pub delta: f64,
+    /// Rounds that it was spent on.
+    pub rounds: u32,
+    /// σ over sensitivity that this came to.
+    pub noise_multiplier: f64,
+    /// Clip.
+    pub clip: f64,
+    /// Accuracy of the delivered model on the server's public data.
+    pub accuracy: Option<f64>,
+}
+
+/// Runs one point of a curve.
+///
+/// # Errors
+/// When it could not be run.
+pub fn buy(
+    program: Program,
+    job: &Job,
+    policies: &BTreeMap<String, Policy>,
+    point: &CurvePoint,
+    cancel: &Cancel,
+) -> Result<Bought, RunError> {
+    let schema = program.computes().promise(job)?.schema;
+    let datasets: BTreeMap<&String, &Dataset> = policies
+        .iter()
+        .filter_map(|(name, policy)| Some((name, policy.datasets.get(&job.train.dataset)?)))
+        .collect();
+    let first = datasets.values().next();
+    let (adjacency, delta) =
+        first.map_or(Default::default(), |dataset| (dataset.adjacency, dataset.budget.delta));
+    let enough = |z: f64| {
+        let mechanism = Mechanism::Gaussian {
+            noise_multiplier: z,
+            sigma_units: z * FEWEST_UNITS as f64,
+            coordinates: schema.elements(),
+        };
+        let meter = Meter::new(Currency::Gaussian, &Budget::lifetime(point.epsilon, delta));
+        let price = meter.price(&Event { unit: point.unit, adjacency, mechanism });
+        price.is_some_and(|price| price.times(point.rounds).epsilon(delta) <= point.epsilon)
+    };
+    let z = least_multiplier(enough);
+
+    let folder = tempfile::tempdir()?;
+    for (name, dataset) in &datasets {
+        let policy = policy(name, dataset, point, z)?;
+        std::fs::write(folder.path().join(format!("{name}.toml")), policy)?;
+    }
+    std::fs::write(folder.path().join("job.toml"), changed(job, &datasets, point)?)?;
+    std::fs::write(folder.path().join("features.toml"), features(job))?;
+    let options = RunOptions {
+        job: folder.path().join("job.toml"),
+        workspace: Some(folder.path().join("workspace")),
+        ..RunOptions::default()
+    };
+    let result = run(program, &options, cancel, |_| ())?;
+    Ok(Bought {
+        unit: point.unit,
+        epsilon: point.epsilon,
+        delta,
+        rounds: point.rounds,
+        noise_multiplier: z,
+        clip: point.clip,
+        accuracy: result.error.is_none().then_some(result.last.accuracy).flatten(),
+    })
+}
+
+fn absolute(path: &Path) -> std::io::Result<Value> {
+    Ok(Value::String(std::path::absolute(path)?.display().to_string()))
+}
+
+fn features(job: &Job) -> String {
+    let line = |(name, [low, high]): (&String, &[f64; 2])| {
+        let range = Value::Array(vec![Value::Float(*low), Value::Float(*high)]);
+        format!("{} = {range}\n", Value::String(name.clone()))
+    };
+    job.features.iter().map(line).collect()
+}
+
+/// The job with a point's settings, on the sites of `datasets`.
+fn changed(
+    job: &Job,
+    datasets: &BTreeMap<&String, &Dataset>,
+    point: &CurvePoint,
+) -> std::io::Result<String> {
+    let mut table: Table = toml::from_str(&job.source.text).map_err(std::io::Error::other)?;
+    for section in ["filter", "protect", "demand"] {
+        table.remove(section);
+    }
+    let mut set = |section: &str, key: &str, value: Value| {
+        if let Some(Value::Table(section)) = table.get_mut(section) {
+            section.insert(key.to_owned(), value);
+        }
+    };
+    let number = |x: u32| Value::Integer(i64::from(x));
+    set("fedavg", "rounds", number(point.rounds));
+    set("fedavg", "min-sites", Value::Integer(datasets.len() as i64));
+    set("fedavg", "server-learning-rate", Value::Float(point.server_learning_rate));
+    set("fedavg", "server-momentum", Value::Float(point.server_momentum));
+    set("model", "features", Value::String("features.toml".to_owned()));
+    set("train", "local-steps", number(point.local_steps));
+    set("train", "learning-rate", Value::Float(point.learning_rate));
+    set("train", "record-clip", Value::Float(point.clip));
+    if let Some(evaluation) = &job.evaluation {
+        set("evaluation", "data", absolute(&evaluation.data)?);
+    }
+    let site = |name: &&String| {
+        let policy = Value::String(format!("{name}.toml"));
+        let name = Value::String((*name).clone());
+        Value::Table(
+            [("name".to_owned(), name), ("policy".to_owned(), policy)].into_iter().collect(),
+        )
+    };
+    set("simulate", "sites", Value::Array(datasets.keys().map(site).collect()));
+    set("simulate", "curve", Value::Array(Vec::new()));
+    if let Some(Value::Table(train)) = table.get_mut("train") {
+        // By record the trainer clips; by site the gate does.
+        let unused: &[&str] = match point.unit {
+            Unit::Record => &["batch", "learning-rate"],
+            Unit::Site => &["record-clip"],
+        };
+        unused.iter().for_each(|key| drop(train.remove(*key)));
+    }
+    toml::to_string(&table).map_err(std::io::Error::other)
+}
+
+/// A site's policy for a point.
+fn policy(
+    name: &str,
+    dataset: &Dataset,
+    point: &CurvePoint,
+    z: f64,
+) -> Result<String, std::io::Error> {
+    let clip = match point.unit {
+        Unit::Record => String::new(),
+        Unit::Site => format!("{{ filter = \"clip\", l2 = {:?} }},", point.clip),
+    };
+    let path = absolute(&dataset.path)?;
+    Ok(format!(
+        "schema = 1\n[site]\nname = \"{name}\"\n\
+         [dataset.{:?}]\npath = {path}\nunit = \"{}\"\nadjacency = \"{}\"\nrecords = {}\n\
+         budget = {{ epsilon = {:?}, delta = {:?} }}\ncurrency = \"gaussian\"\n\
+         [[rule]]\nid = \"curve\"\nwhen = {{ task = [\"train\"], dataset = {:?} }}\n\
+         out = [{clip} {{ filter = \"gaussian\", noise-multiplier = {z:?} }}]\n",
+        dataset.id,
+        point.unit.as_str(),
+        dataset.adjacency.as_str(),
+        dataset.records,
+        point.epsilon,
+        dataset.budget.delta,
+        dataset.id,
+    ))
+}
