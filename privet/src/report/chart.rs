@@ -118,7 +118,7 @@ pub(super) fn trade(series: &[Series<'_>]) -> Markup {
     let y =
         |value: f64| HEIGHT - BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - BOTTOM - TOP);
     html! {
-        figure {
+        figure.trade {
             figcaption { "Accuracy" span.unit { " (share right)" } " by budget" span.unit { " (ε at each site)" } }
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" {
                 title { "Privacy against accuracy" }
