@@ -161,7 +161,11 @@ fn filter(program: &Program, name: &str, key: &str, value: f64) -> Result<Box<dy
         .map_err(|error| Reason::new(Code::InvalidPolicy, error.to_string()))?;
     let model = Default::default();
     let adjacency = Adjacency::AddRemove;
-    registry.build(name, &params, &BuildContext { model: &model, adjacency, prover: None })
+    registry.build(
+        name,
+        &params,
+        &BuildContext { model: &model, adjacency, sharers: None, prover: None },
+    )
 }
 
 fn filters(params: usize) -> Result<f64, Reason> {

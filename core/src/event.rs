@@ -14,8 +14,26 @@ pub struct Event {
     pub unit: Unit,
     /// Which data sets are neighbours.
     pub adjacency: Adjacency,
-    /// What was done.
+    /// What was done. Of noise that is shared, the multiplier is that of the sum, and widths are
+    /// those of one share.
     pub mechanism: Mechanism,
+    /// The fewest honest sites whose shares of noise are in a sum, when it is shared: ≥ 2.
+    pub sharers: Option<u32>,
+}
+
+impl Event {
+    /// What one share would be worth to somebody who saw it by itself: independent noise of
+    /// 1/√sharers the size.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        let mut alone = Self { sharers: None, ..*self };
+        let share = 1.0 / f64::from(self.sharers.unwrap_or(1)).sqrt();
+        match &mut alone.mechanism {
+            Mechanism::Gaussian { noise_multiplier, .. }
+            | Mechanism::Laplace { noise_multiplier, .. } => *noise_multiplier *= share,
+        }
+        alone
+    }
 }
 
 /// A noise mechanism with what an accountant needs of it.
@@ -70,6 +88,8 @@ impl Mechanism {
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (name, z) = (self.mechanism.name(), self.mechanism.noise_multiplier());
-        write!(f, "{name} z={z} ({}, {})", self.unit.as_str(), self.adjacency.as_str())
+        let shared = self.sharers.map_or(String::new(), |n| format!(", shared by {n}"));
+        let (unit, adjacency) = (self.unit.as_str(), self.adjacency.as_str());
+        write!(f, "{name} z={z} ({unit}, {adjacency}{shared})")
     }
 }

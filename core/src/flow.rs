@@ -104,6 +104,9 @@ pub struct BuildContext<'a> {
     pub model: &'a Schema,
     /// Neighbouring relation of the data set.
     pub adjacency: crate::sensitivity::Adjacency,
+    /// Under a seal: the fewest honest sites whose noise is in every sum that is opened. Each adds
+    /// its share of the noise. Absent where the receiver sees the message itself.
+    pub sharers: Option<u32>,
     /// Leave to prove sensitivities; present for built-ins only.
     pub prover: Option<&'a Prover>,
 }

@@ -92,11 +92,12 @@ impl Currency {
         }
     }
 
-    /// Whether it can count what a mechanism costs.
-    pub const fn pays(self, mechanism: &Mechanism) -> bool {
-        match mechanism {
-            Mechanism::Gaussian { .. } => true,
-            Mechanism::Laplace { .. } => !matches!(self, Currency::Gaussian),
+    /// Whether it can count what an event costs.
+    pub const fn pays(self, event: &Event) -> bool {
+        match (self, event.mechanism) {
+            (Currency::Gaussian, Mechanism::Gaussian { .. }) => event.sharers.is_none(),
+            (Currency::Gaussian, Mechanism::Laplace { .. }) => false,
+            (Currency::Zcdp | Currency::Rdp, _) => true,
         }
     }
 }

@@ -57,6 +57,8 @@ codes! {
     NotBuilt = "not-built", 3, "this version cannot do that yet";
     BudgetExhausted = "budget-exhausted", 4, "stop earlier, or ask the data owner for a larger budget";
     LatticeTooCoarse = "lattice-too-coarse", 3, "raise the noise multiplier or the clip";
+    SealRefused = "seal-refused", 3, "ask the site to allow sealing, or leave `[protect]` out";
+    SealTooThin = "seal-too-thin", 3, "raise the noise multiplier, or ask for fewer rounds: by itself, one update would tell more than the site allows";
     WrongCurrency = "wrong-currency", 3, "use Gaussian noise, or ask the site for a data set with `currency = \"zcdp\"`";
     // Decided on what an executor, a filter or a peer gave.
     UnexpectedTask = "unexpected-task", 3, "answer the task that was asked";

@@ -170,6 +170,7 @@ mod tests {
         let context = BuildContext {
             model: &model,
             adjacency: Adjacency::AddRemove,
+            sharers: None,
             // Whatever a caller passes is replaced by what the registry knows.
             prover: Some(&Prover(())),
         };

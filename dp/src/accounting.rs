@@ -12,6 +12,8 @@
 //!   2023, arXiv 2209.15596; Smith, Thakurta 2022).
 //! - **zcdp**: ρ = 1/2z² for Gaussian noise, discrete or not (Canonne, Kamath, Steinke 2020); ε²/2 for
 //!   what is purely ε-private (Bun, Steinke 2016; adaptively, Feldman, Zrnic 2021).
+//!   Noise that sites share under a seal is Σ of their discrete Gaussians: ρ = ½(1/z + τ√d)², with z
+//!   of the sum and [`tau`] vanishing for the widths that a share may have.
 //! - **rdp**: Rényi divergence at one order, fixed at the first charge (Feldman, Zrnic 2021).
 //!
 //! **Discrete for continuous.** The exact Gaussian curve is that of continuous noise, and ours is
@@ -83,13 +85,20 @@ impl Meter {
     pub fn price(self, event: &Event) -> Option<Spent> {
         let mechanism = event.mechanism;
         let z = mechanism.noise_multiplier();
-        if !self.currency().pays(&mechanism) {
+        if !self.currency().pays(event) {
             return None;
         }
+        let rho = match mechanism {
+            Mechanism::Gaussian { sigma_units, coordinates, .. } => {
+                let tau = event.sharers.map_or(0.0, |sharers| tau(sharers, sigma_units));
+                0.5 * (1.0 / z + tau * (coordinates as f64).sqrt()).powi(2)
+            }
+            Mechanism::Laplace { .. } => 0.5 / (z * z),
+        };
         let cost = match (self, mechanism) {
             (Meter::Gaussian, _) => 1.0 / (z * z),
-            (Meter::Zcdp, _) => 0.5 / (z * z),
-            (Meter::Rdp(order), Mechanism::Gaussian { .. }) => f64::from(order) * 0.5 / (z * z),
+            (Meter::Zcdp, _) => rho,
+            (Meter::Rdp(order), Mechanism::Gaussian { .. }) => f64::from(order) * rho,
             (Meter::Rdp(order), Mechanism::Laplace { .. }) => renyi::pure_rdp(order, 1.0 / z),
         };
         let coarseness = match (self, mechanism) {
@@ -102,6 +111,17 @@ impl Meter {
         let units = (cost * UNIT * (1.0 + 1e-12)).ceil();
         Some(Spent { meter: self, units: units as u64, coarseness })
     }
+}
+
+/// How far the sum of `sharers` discrete Gaussians of σ is from being one: on every coordinate it
+/// adds this to Δ/σ (Kairouz, Liu, Steinke 2021, arXiv 2102.06387, Proposition 14). Below 1e-67 at
+/// the least σ that a share may have.
+fn tau(sharers: u32, sigma: f64) -> f64 {
+    let term = |k: u32| {
+        let share = f64::from(k) / f64::from(k + 1);
+        (-2.0 * std::f64::consts::PI.powi(2) * sigma * sigma * share).exp()
+    };
+    10.0 * (1..sharers).map(term).sum::<f64>()
 }
 
 /// Uses of a data set, added up.
@@ -246,7 +266,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn event(mechanism: Mechanism) -> Event {
-        Event { unit: Unit::Record, adjacency: Adjacency::AddRemove, mechanism }
+        let adjacency = Adjacency::AddRemove;
+        Event { unit: Unit::Record, adjacency, mechanism, sharers: None }
     }
 
     fn gaussian(z: f64) -> Event {
@@ -296,6 +317,33 @@ mod tests {
         for order in [2, 10, 1000] {
             assert!(Meter::Rdp(order).price(&laplace(2.0)).unwrap().cost() < 0.5);
         }
+    }
+
+    /// Proposition 14 of Kairouz, Liu and Steinke, for five sharers.
+    #[test]
+    fn shares_of_noise_add_up_to_noise() {
+        for (sigma, known) in [
+            (0.5, 1.66),
+            (0.75, 4.9e-2),
+            (1.0, 5.4e-4),
+            (1.5, 2.3e-9),
+            (2.0, 7.2e-17),
+            (4.0, 2.6e-68),
+        ] {
+            let got = tau(5, sigma);
+            assert!((got / known - 1.0).abs() < 0.02, "{sigma}: {got}");
+        }
+        let shared = Event { sharers: Some(3), ..gaussian(4.0) };
+        assert!(Meter::Gaussian.price(&shared).is_none());
+        let (sum, alone) = (Meter::Zcdp.price(&shared), Meter::Zcdp.price(&shared.alone()));
+        assert_eq!(sum, Meter::Zcdp.price(&gaussian(4.0)));
+        let ratio = alone.unwrap().cost() / sum.unwrap().cost();
+        assert!((ratio - 3.0).abs() < 1e-6, "{ratio}");
+        // Shares of half a lattice step are not noise of a tenth of it.
+        let mechanism =
+            Mechanism::Gaussian { noise_multiplier: 4.0, sigma_units: 0.5, coordinates: 31 };
+        let coarse = Meter::Zcdp.price(&Event { mechanism, ..shared });
+        assert!(coarse.unwrap().cost() > 20.0);
     }
 
     /// The order is the one at which the budget's worth of Gaussian noise costs least.

@@ -90,10 +90,15 @@ impl Kind {
     }
 }
 
+/// The narrowest share: the sum of wider ones is a discrete Gaussian for all purposes.
+const LEAST_SHARE: f64 = 4.0;
+
 struct Additive {
     kind: Kind,
     multiplier: f64,
     adjacency: Adjacency,
+    /// See [`BuildContext::sharers`].
+    sharers: Option<u32>,
     prover: Prover,
     /// The sampler of the last release: the next one's has the same width.
     sampler: Mutex<Option<Arc<Sampler>>>,
@@ -108,24 +113,36 @@ fn build(
         let detail = "noise was not registered as a built-in filter";
         return Err(Reason::new(Code::MissingSensitivity, detail));
     };
+    if kind == Kind::Laplace && context.sharers.is_some() {
+        let detail = "shares of Laplace noise do not add up to Laplace noise: use `gaussian`";
+        return Err(Reason::new(Code::WrongStage, detail));
+    }
     Ok(Box::new(Additive {
         kind,
         multiplier: params.number("noise-multiplier")?,
         adjacency: context.adjacency,
+        sharers: context.sharers,
         prover,
         sampler: Mutex::default(),
     }))
 }
 
 impl Additive {
-    /// σ or scale in lattice units, rounded up: never less noise than is charged for.
+    /// σ or scale in lattice units, rounded up: never less noise than is charged for. Of h sharers
+    /// each adds σ/√h, so that the honest ones' together are σ, whatever the others do.
     fn width(&self, bound: &Bound, coordinates: u64) -> f64 {
         let sensitivity = bound.in_norm(self.kind.norm(), coordinates);
         // Beyond 2^53 it would be rounded; no sampler is that wide.
         if sensitivity > 1 << 53 {
             return f64::INFINITY;
         }
-        (self.multiplier * (sensitivity as f64 * self.adjacency.factor() as f64)).next_up()
+        let whole =
+            (self.multiplier * (sensitivity as f64 * self.adjacency.factor() as f64)).next_up();
+        match self.sharers {
+            None => whole,
+            // √h rounded down, the quotient up.
+            Some(sharers) => (whole / f64::from(sharers).sqrt().next_down()).next_up(),
+        }
     }
 
     fn sampler(&self, width: f64) -> Result<Arc<Sampler>, Reason> {
@@ -151,6 +168,10 @@ impl Filter for Additive {
         let coordinates = flow.schema.elements();
         let width = self.width(&bound, coordinates);
         self.sampler(width)?;
+        if self.sharers.is_some() && width < LEAST_SHARE {
+            let detail = "a share of the noise would be less than four lattice units wide";
+            return Err(Reason::new(Code::LatticeTooCoarse, detail));
+        }
         let mechanism = match self.kind {
             Kind::Gaussian => Mechanism::Gaussian {
                 noise_multiplier: self.multiplier,
@@ -168,7 +189,8 @@ impl Filter for Additive {
                 && earlier.mechanism.noise_multiplier() >= self.multiplier
         });
         if !stronger {
-            let event = Event { unit: bound.unit, adjacency: self.adjacency, mechanism };
+            let (unit, adjacency, sharers) = (bound.unit, self.adjacency, self.sharers);
+            let event = Event { unit, adjacency, mechanism, sharers };
             flow.charge(&self.prover, vec![event]);
         }
         Ok(flow)
@@ -205,7 +227,13 @@ impl Filter for Additive {
         };
         match self.kind {
             Kind::Gaussian => {
-                format!("adds exact integer Gaussian noise of σ = {} × {what}", self.multiplier)
+                let share = self.sharers.map_or(String::new(), |sharers| {
+                    format!(" for the sum, of which this site's share is 1/√{sharers}")
+                });
+                format!(
+                    "adds exact integer Gaussian noise of σ = {} × {what}{share}",
+                    self.multiplier
+                )
             }
             Kind::Laplace => {
                 format!("adds exact integer Laplace noise of scale {} × {what}", self.multiplier)
@@ -217,11 +245,12 @@ impl Filter for Additive {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::tests::{apply, filter};
+    use crate::clip::tests::{apply, filter, prover, shared_filter};
     use privet_core::DataKind;
     use privet_core::filter::{Charge, NoCharge};
     use privet_core::flow::Promise;
     use privet_core::message::Protection;
+    use privet_core::params::RawValue;
     use privet_core::sensitivity::Unit;
     use privet_core::tensor::{Shape, Tensor, Tensors, Values};
 
@@ -266,6 +295,55 @@ mod tests {
             assert!(mean.abs() < 5.0 * sigma / (n as f64).sqrt());
             assert!((variance / sigma.powi(2) - 1.0).abs() < 5.0 * (2.0 / n as f64).sqrt());
         }
+    }
+
+    /// Three honest sites of five: the sum of their shares has the σ that is promised for it, and the
+    /// sum of all five a little more.
+    #[test]
+    fn shares_add_up_to_the_noise_of_the_sum() {
+        let n = 20_000;
+        let shares: Vec<Vec<i64>> = (0..5)
+            .map(|_| {
+                let value = [("noise-multiplier", RawValue::Float(0.5))];
+                let filter = shared_filter("gaussian", &value, Some(3)).unwrap();
+                let noisy = apply(&*filter, clipped(vec![n]), &mut Counter::default());
+                values(noisy.unwrap())
+            })
+            .collect();
+        let deviation = |sites: &[Vec<i64>]| {
+            let sum = |at: usize| sites.iter().map(|site| site[at]).sum::<i64>() as f64;
+            ((0..n as usize).map(|at| sum(at).powi(2)).sum::<f64>() / n as f64).sqrt()
+        };
+        let sigma = 0.5 * f64::from(1 << 20);
+        let near = |x: f64, y: f64| assert!((x / y - 1.0).abs() < 0.03, "{x} {y}");
+        near(deviation(&shares[..3]), sigma);
+        near(deviation(&shares), sigma * (5f64 / 3.0).sqrt());
+        near(deviation(&shares[..1]), sigma / 3f64.sqrt());
+    }
+
+    #[test]
+    fn a_share_is_wide_enough_and_gaussian() {
+        let bound = Bound {
+            lattice_units: 16,
+            ..crate::lattice::bound_for(Unit::Record, Norm::L2, 0.5).unwrap()
+        };
+        let flow = || {
+            let mut flow = Flow::plain(DataKind::Gradient, Default::default());
+            flow.protection = Protection::Lattice;
+            flow.prove(&prover(), bound);
+            flow
+        };
+        let plan = |z: f64, sharers| {
+            let value = [("noise-multiplier", RawValue::Float(z))];
+            shared_filter("gaussian", &value, sharers).unwrap().plan(flow())
+        };
+        // Three shares of σ = 16z/√3.
+        assert_eq!(plan(0.4, Some(3)).unwrap_err().code, Code::LatticeTooCoarse);
+        assert!(plan(0.4, None).is_ok());
+        let event = plan(1.0, Some(3)).unwrap().events()[0];
+        assert_eq!((event.sharers, event.mechanism.noise_multiplier()), (Some(3), 1.0));
+        let value = [("noise-multiplier", RawValue::Float(1.0))];
+        assert!(shared_filter("laplace", &value, Some(3)).is_err());
     }
 
     #[test]

@@ -186,10 +186,33 @@ pub(crate) mod tests {
     use privet_core::tensor::{Shape, Tensor, Tensors};
     use privet_core::{DataKind, Registry};
 
+    pub(crate) fn prover() -> Prover {
+        let mut prover = None;
+        Registry::with_builtins(|builtins| prover = Some(builtins.prover()));
+        prover.unwrap()
+    }
+
     pub(crate) fn build_filter(
         name: &str,
         values: &[(&str, RawValue)],
         adjacency: Adjacency,
+    ) -> Result<Box<dyn Filter>, Reason> {
+        build_in(name, values, adjacency, None)
+    }
+
+    pub(crate) fn shared_filter(
+        name: &str,
+        values: &[(&str, RawValue)],
+        sharers: Option<u32>,
+    ) -> Result<Box<dyn Filter>, Reason> {
+        build_in(name, values, Adjacency::AddRemove, sharers)
+    }
+
+    fn build_in(
+        name: &str,
+        values: &[(&str, RawValue)],
+        adjacency: Adjacency,
+        sharers: Option<u32>,
     ) -> Result<Box<dyn Filter>, Reason> {
         let registry = Registry::with_builtins(|builtins| {
             crate::specs().into_iter().for_each(|spec| builtins.filter(spec));
@@ -198,7 +221,7 @@ pub(crate) mod tests {
         for (key, value) in values {
             params.set(registry.spec(name).unwrap().params, key, value.clone()).unwrap();
         }
-        let context = BuildContext { model: &Default::default(), adjacency, prover: None };
+        let context = BuildContext { model: &Default::default(), adjacency, sharers, prover: None };
         registry.build(name, &params, &context)
     }
 

@@ -110,7 +110,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn context(model: &Schema) -> BuildContext<'_> {
-        BuildContext { model, adjacency: Adjacency::AddRemove, prover: None }
+        BuildContext { model, adjacency: Adjacency::AddRemove, sharers: None, prover: None }
     }
 
     pub(crate) fn apply(filter: &dyn Filter, message: Message) -> Result<Message, Reason> {

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use privet_core::event::Event;
 use privet_core::filter::{Filter, FilterContext};
 use privet_core::flow::{BuildContext, Flow, Promise};
+use privet_core::ledger::{Ledger, rounded_up};
 use privet_core::message::DataKind;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
@@ -19,7 +20,7 @@ use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
-use crate::policy::{Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Rule, Weight};
+use crate::policy::{Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, Weight};
 
 /// Who put a filter into a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,8 @@ pub struct Chain {
     pub(crate) flow: Flow,
     pub(crate) dangers: Vec<String>,
     pub(crate) rounds: u32,
+    /// What the updates would be sealed with.
+    pub(crate) seal: Option<Protect>,
 }
 
 impl Chain {
@@ -132,8 +135,8 @@ impl Chain {
         let by_rule = |reason| refused(refuse(reason).by_rule(&rule.id));
         admissible(rule, dataset, job, promise).map_err(by_rule)?;
 
-        let compiler =
-            Compiler { policy, job, registry, rule, adjacency: dataset.adjacency, promise };
+        let seal = rule.protect.as_ref().or(job.protect.as_ref());
+        let compiler = Compiler { policy, job, registry, rule, seal, dataset, promise };
         let (out, flow) = compiler.direction(Direction::Out, promise.flow())?;
         let (input, _) = compiler
             .direction(Direction::In, Flow::plain(DataKind::Weights, promise.schema.clone()))?;
@@ -146,13 +149,12 @@ impl Chain {
             );
             return Err(by_rule(Reason::new(Code::UnpaidRelease, detail)));
         }
-        let unpayable = |event: &&Event| !dataset.currency.pays(&event.mechanism);
+        let unpayable = |event: &&Event| !dataset.currency.pays(event);
         if let Some(event) = flow.events().iter().find(unpayable) {
             let detail = format!(
-                "data set `{}` is counted in {}, which cannot count {} noise",
+                "data set `{}` is counted in {}, which cannot count: {event}",
                 dataset.id,
                 dataset.currency.as_str(),
-                event.mechanism.name()
             );
             return Err(by_rule(Reason::new(Code::WrongCurrency, detail)));
         }
@@ -173,12 +175,55 @@ impl Chain {
             flow,
             dangers: unfiltered.then(|| DANGER_UNFILTERED.to_owned()).into_iter().collect(),
             rounds: job.fedavg.rounds,
+            seal: seal.cloned(),
         })
     }
 
     /// What each round charges the data set's budget with.
     pub fn events(&self) -> &[Event] {
         self.flow.events()
+    }
+
+    /// ε of so many rounds for whoever sees this site's updates without their seal, the data set's
+    /// earlier charges left out; `None` where nothing is sealed.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn epsilon_if_seal_broken(
+        &self,
+        ledger: &dyn Ledger,
+        submitter: &str,
+        rounds: u32,
+    ) -> Result<Option<f64>, Reason> {
+        if self.seal.is_none() || self.events().is_empty() {
+            return Ok(None);
+        }
+        let alone: Vec<Event> = self.events().iter().map(Event::alone).collect();
+        Ok(Some(ledger.quote(&self.dataset.id, submitter, &alone, rounds)?.planned))
+    }
+
+    /// Whether the noise of this site alone is as much as its policy wants under a seal.
+    ///
+    /// # Errors
+    /// When it is not, or the ledger cannot be read.
+    pub fn seal_suffices(
+        &self,
+        ledger: &dyn Ledger,
+        submitter: &str,
+        rounds: u32,
+    ) -> Result<(), Reason> {
+        let most = self.rule.protect.as_ref().and_then(|protect| protect.alone_epsilon_max);
+        let alone = self.epsilon_if_seal_broken(ledger, submitter, rounds)?;
+        match (alone, most) {
+            (Some(alone), Some(most)) if alone > most => {
+                let detail = format!(
+                    "without the seal these {rounds} updates would be ε {}, and the rule allows {most}",
+                    rounded_up(alone)
+                );
+                Err(Reason::new(Code::SealTooThin, detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Name of the rule.
@@ -211,9 +256,9 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
         let detail = "the rule admits attested peers, and this version attests none";
         return refuse(Code::NotAttested, detail.to_owned());
     }
-    if rule.protect.is_some() || job.protect.is_some() {
-        let detail = "sealing (`protect`) is not built in this version";
-        return refuse(Code::NotBuilt, detail.to_owned());
+    if rule.protect.is_none() && job.protect.is_some() && !rule.allow_job_protection {
+        let detail = "the job asks for sealing, and the rule does not allow it to";
+        return refuse(Code::SealRefused, detail.to_owned());
     }
     if promise.kind == DataKind::Gradient && rule.weight == Weight::Equal {
         let detail =
@@ -242,7 +287,8 @@ struct Compiler<'a> {
     job: &'a Job,
     registry: &'a Registry,
     rule: &'a Rule,
-    adjacency: Adjacency,
+    seal: Option<&'a Protect>,
+    dataset: &'a Dataset,
     promise: &'a Promise,
 }
 
@@ -266,7 +312,8 @@ impl Compiler<'_> {
         for (owner, used) in uses {
             let context = BuildContext {
                 model: &self.promise.schema,
-                adjacency: self.adjacency,
+                adjacency: self.dataset.adjacency,
+                sharers: self.seal.map(Protect::honest),
                 prover: None,
             };
             let planned = build(self.registry, used, &context, owner, flow);
@@ -324,8 +371,12 @@ pub(crate) fn server_links(
     registry: &Registry,
     promise: &Promise,
 ) -> Result<Vec<Link>, CompileError> {
-    let context =
-        BuildContext { model: &promise.schema, adjacency: Adjacency::AddRemove, prover: None };
+    let context = BuildContext {
+        model: &promise.schema,
+        adjacency: Adjacency::AddRemove,
+        sharers: None,
+        prover: None,
+    };
     let mut links = Vec::new();
     let mut flow = flow;
     for used in job.filters_at(Side::Server, at) {

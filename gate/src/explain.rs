@@ -7,7 +7,7 @@ use privet_core::ledger::{Ledger, Window, rounded_up};
 use privet_core::message::{DataKind, Protection};
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::tensor::Shape;
-use privet_core::{Reason, Refusal, Registry};
+use privet_core::{Code, Reason, Refusal, Registry};
 use serde::Serialize;
 
 use crate::chain::{Chain, CompileError};
@@ -35,7 +35,7 @@ pub struct Privacy {
     pub unit: Unit,
     /// Neighbouring relation.
     pub adjacency: Adjacency,
-    /// Who adds the noise: `local`, each site all of its own.
+    /// What the promise is about: `local`, each site's own updates; `sum`, the sums that are opened.
     pub view: &'static str,
     /// Name of the mechanism; `none` when nothing is noised.
     pub mechanism: &'static str,
@@ -59,6 +59,9 @@ pub struct Privacy {
     pub left: f64,
     /// The first round that the budget could not pay.
     pub refused_from_round: Option<u32>,
+    /// ε of the plan for whoever sees this site's updates without their seal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon_if_seal_broken: Option<f64>,
     /// Largest chance of telling whether one unit took part, for one who would have guessed 50:50.
     pub guess_rate: f64,
 }
@@ -173,7 +176,7 @@ fn allowed(
         dataset: dataset.id.clone(),
         unit: dataset.unit,
         adjacency: dataset.adjacency,
-        view: "local",
+        view: if chain.seal.is_some() { "sum" } else { "local" },
         mechanism: chain.events().first().map_or("none", |event| event.mechanism.name()),
         noise_multiplier: chain.noise_multiplier(),
         rounds,
@@ -185,6 +188,7 @@ fn allowed(
         spent: quote.spent,
         left: (dataset.budget.epsilon - quote.after).max(0.0),
         refused_from_round: quote.refused_from_round,
+        epsilon_if_seal_broken: chain.epsilon_if_seal_broken(ledger, SUBMITTER, rounds)?,
         guess_rate: quote.guess_rate,
     };
     if !paid {
@@ -214,12 +218,7 @@ fn allowed(
         ("What leaves", what_leaves(chain, rounds)),
         ("How", how(chain)),
         ("What it means", what_it_means(chain, &privacy)),
-        (
-            "Who sees it",
-            "The server, in clear. It would see only a sum over several sites if the rule had \
-             `protect`, which this version cannot do yet."
-                .to_owned(),
-        ),
+        ("Who sees it", who_sees_it(chain, &privacy)),
         ("Budget", budget(&privacy, paid) + &terms(dataset)),
         ("Not covered", not_covered.join(" ")),
     ];
@@ -234,19 +233,42 @@ fn allowed(
         let texts: Vec<_> = warnings.iter().map(|warning| warning.text.as_str()).collect();
         paragraphs.push(("Warning", texts.join(" ")));
     }
+    let refusal = chain.seal_suffices(ledger, SUBMITTER, rounds).and_then(|()| match &chain.seal {
+        None => Ok(()),
+        Some(_) => {
+            let detail = "sealing (`protect`) is not built in this version";
+            Err(Reason::new(Code::NotBuilt, detail))
+        }
+    });
+    let refusal = refusal.err().map(|reason| {
+        Refusal::new(&policy.site, privet_core::Stage::Job, reason).by_rule(&chain.rule.id)
+    });
+    let (decision, verb) = match &refusal {
+        None => ("allowed", "ALLOWS"),
+        Some(refusal) => {
+            paragraphs
+                .insert(0, ("Why", format!("{} ({}).", sentence(&refusal.detail), refusal.code)));
+            paragraphs
+                .insert(1, ("Otherwise", "What follows is what the rule would mean.".to_owned()));
+            ("refused", "REFUSES")
+        }
+    };
     Ok(Explanation {
-        decision: "allowed",
+        decision,
         rule: Some(chain.rule.id.clone()),
         line: Some(line),
         leaves,
         withheld,
-        seen_by: "the server, in clear".to_owned(),
+        seen_by: match &chain.seal {
+            None => "the server, in clear".to_owned(),
+            Some(seal) => format!("the server, sums over at least {} sites", seal.min_sites),
+        },
         privacy: vec![privacy],
         warnings,
         not_covered,
-        refusal: None,
+        refusal,
         first_line: format!(
-            "{} ALLOWS job `{}` by rule `{}` ({}:{line}).",
+            "{} {verb} job `{}` by rule `{}` ({}:{line}).",
             policy.site, job.name, chain.rule.id, policy.source.name
         ),
         paragraphs,
@@ -373,6 +395,27 @@ fn budget(privacy: &Privacy, paid: bool) -> String {
         });
     }
     text
+}
+
+fn who_sees_it(chain: &Chain, privacy: &Privacy) -> String {
+    let Some(seal) = &chain.seal else {
+        return "The server, in clear. It would see only a sum over several sites if the rule had \
+                `protect`, which this version cannot do yet."
+            .to_owned();
+    };
+    let alone = privacy.epsilon_if_seal_broken.map_or(String::new(), |epsilon| {
+        format!(
+            " Each site adds a share of the noise, enough when {} honest sites are in the sum. Whoever \
+             broke the seal would see this site's updates with its own share alone: ε = {}.",
+            seal.honest(),
+            rounded_up(epsilon)
+        )
+    });
+    format!(
+        "Nobody sees this site's updates; the server sees sums over at least {} sites, of which {} may \
+         collude with it.{alone}",
+        seal.min_sites, seal.colluders
+    )
 }
 
 /// What holds of the budget besides its size.

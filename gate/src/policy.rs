@@ -191,7 +191,7 @@ pub enum Out {
 }
 
 /// Sealing that a rule or a job asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Protect {
     /// Name of the scheme.
@@ -201,6 +201,16 @@ pub struct Protect {
     /// Sites that may collude with the server.
     #[serde(default = "one")]
     pub colluders: u32,
+    /// The largest ε that a job may have for whoever sees this site's updates without their seal.
+    pub alone_epsilon_max: Option<f64>,
+}
+
+impl Protect {
+    /// The fewest honest sites in a sum that is opened: their noise is in it whatever the others
+    /// do. At least 2.
+    pub fn honest(&self) -> u32 {
+        self.min_sites.saturating_sub(self.colluders).max(2)
+    }
 }
 
 /// The weight that leaves with an update.

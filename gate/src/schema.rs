@@ -55,6 +55,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "scheme": { "enum": ["threshold", "tfhe"] },
                     "min-sites": { "type": "integer", "minimum": 1 },
                     "colluders": { "type": "integer", "minimum": 0, "default": 1 },
+                    "alone-epsilon-max": { "type": "number", "exclusiveMinimum": 0 },
                 })),
                 "allow-job-protection": { "type": "boolean", "default": true },
                 "require": object(&[], json!({

@@ -83,6 +83,13 @@ impl SiteGate {
     ) -> Result<Lane, Refusal> {
         let chain = Chain::compile(&self.policy, job, promise, &self.registry, submitter);
         let chain = chain.map_err(|error: CompileError| error.refusal(&self.policy.site))?;
+        let refuse =
+            |reason| Refusal::new(&self.policy.site, Stage::Job, reason).by_rule(&chain.rule.id);
+        chain.seal_suffices(&*self.ledger, submitter, chain.rounds).map_err(refuse)?;
+        if chain.seal.is_some() {
+            let detail = "sealing (`protect`) is not built in this version";
+            return Err(refuse(Reason::new(Code::NotBuilt, detail)));
+        }
         let entry = AuditEntry {
             event: "open".to_owned(),
             job: Some(job.name.clone()),

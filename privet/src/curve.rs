@@ -65,7 +65,7 @@ pub fn buy(
             coordinates: schema.elements(),
         };
         let meter = Meter::new(Currency::Gaussian, &Budget::lifetime(point.epsilon, delta));
-        let price = meter.price(&Event { unit: point.unit, adjacency, mechanism });
+        let price = meter.price(&Event { unit: point.unit, adjacency, mechanism, sharers: None });
         price.is_some_and(|price| price.times(point.rounds).epsilon(delta) <= point.epsilon)
     };
     let z = least_multiplier(enough);

@@ -64,11 +64,36 @@ fn requirements_hold() {
     assert_eq!(with("require = { rounds-max = 19 }", ""), "rounds-max");
     assert_eq!(with("require = { rounds-max = 20 }", ""), "ok");
     assert_eq!(with("require = { attested = { server = [\"gpu-cc\"] } }", ""), "not-attested");
-    assert_eq!(with("protect = { scheme = \"threshold\", min-sites = 4 }", ""), "not-built");
-    assert_eq!(with("", "[protect]\nscheme = \"threshold\"\nmin-sites = 4"), "not-built");
+    let asks = "[protect]\nscheme = \"threshold\"\nmin-sites = 4";
+    assert_eq!(with("allow-job-protection = false", asks), "seal-refused");
+    assert_eq!(with("", asks), "wrong-currency");
     assert_eq!(with("metrics = { allow = [\"loss\"] }", ""), "metric-refused");
     let steps = Promise { local_steps: 2, ..record.clone() };
     assert_eq!(check("record", &noise, "", "", &steps), "local-steps");
+}
+
+/// Under a seal, the noise of the chain is this site's share, for the fewest honest sites.
+#[test]
+fn a_seal_shares_the_noise() {
+    let protect = r#"protect = { scheme = "threshold", min-sites = 4, colluders = 1 }"#;
+    let policy = policy("record", &format!("[{GAUSSIAN}]"), protect);
+    let promise = promise(Some(bound()));
+    let chain = Chain::compile(&policy, &job(""), &promise, &registry(), "local").unwrap();
+    let event = chain.events()[0];
+    assert_eq!((event.sharers, event.mechanism.noise_multiplier()), (Some(3), 4.0));
+    let sigma = 4.0 * bound().lattice_units as f64 / 3f64.sqrt();
+    assert!((event.mechanism.deviation_units() / sigma - 1.0).abs() < 1e-12);
+    let ledger = crate::testing::ledger(&policy);
+    let alone = chain.epsilon_if_seal_broken(&*ledger, "local", 20).unwrap().unwrap();
+    // ρ = 20·3/32 instead of 20/32.
+    assert!(alone > 9.0 && alone < 11.0, "{alone}");
+    assert!(chain.seal_suffices(&*ledger, "local", 20).is_ok());
+    let strict = protect.replace("colluders = 1", "colluders = 1, alone-epsilon-max = 8.0");
+    let policy = crate::testing::policy("record", &format!("[{GAUSSIAN}]"), &strict);
+    let chain = Chain::compile(&policy, &job(""), &promise, &registry(), "local").unwrap();
+    let refused = chain.seal_suffices(&*ledger, "local", 20).unwrap_err();
+    assert_eq!(refused.code, Code::SealTooThin);
+    assert!(chain.seal_suffices(&*ledger, "local", 10).is_ok());
 }
 
 #[test]

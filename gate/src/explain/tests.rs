@@ -71,6 +71,24 @@ fn another_mechanism_is_named_and_priced() {
     assert!((privacy.epsilon.unwrap() - 0.4233).abs() < 0.001, "{:?}", privacy.epsilon);
 }
 
+/// Sealing is refused in this version; what it would mean is told all the same.
+#[test]
+fn a_sealed_letter_has_both_views() {
+    let protect = r#"protect = { scheme = "threshold", min-sites = 4, colluders = 1 }"#;
+    let policy = policy("record", r#"[{ filter = "gaussian", noise-multiplier = 4.0 }]"#, protect);
+    let promise = promise(Some(bound()));
+    let ledger = ledger(&policy);
+    let letter = explain(&policy, &job(""), &promise, &registry(), &*ledger, 20).unwrap();
+    assert_eq!((letter.decision, letter.exit_code()), ("refused", 3));
+    let privacy = &letter.privacy[0];
+    assert_eq!((privacy.view, privacy.accountant.as_str()), ("sum", "zCDP"));
+    assert!((privacy.epsilon.unwrap() - 5.38).abs() < 0.01);
+    assert!(privacy.epsilon_if_seal_broken.unwrap() > 9.0);
+    let text = letter.text(10_000);
+    assert!(text.contains("enough when 3 honest sites are in the sum"), "{text}");
+    assert!(text.contains("with its own share alone: ε = 1"), "{text}");
+}
+
 #[test]
 fn paragraphs_are_wrapped_and_indented() {
     let wrapped = wrap("aa bb cc dd ee ff gg hh ii jj kk", 25, 5);

@@ -417,6 +417,14 @@ impl Reader<'_> {
                 file::OutValue::List(list) => Out::Filters(self.filters(&list)),
             };
             let input = self.filters(&file.input);
+            if let Some(protect) = &file.protect
+                && protect.min_sites < protect.colluders.saturating_add(2)
+            {
+                let help =
+                    "raise `min-sites`: with fewer, a colluder's sum tells one site's update";
+                let message = "`min-sites` must be at least `colluders` + 2";
+                self.error("invalid", message, whole.clone(), help);
+            }
             if file.require.rounds_max == Some(0) {
                 let help = "use a `block` filter to refuse every job";
                 self.error("invalid", "`rounds-max` must be at least 1", whole, help);

@@ -62,6 +62,11 @@ fn typos_anywhere_are_errors() {
         (GOOD, "\"unfiltered\"", "unknown-value"),
         ("delta = 1e-5", "delta = 1e-5, window = \"a month\"", "invalid"),
         ("delta = 1e-5", "delta = 1e-5, per-submitter = 7.0", "invalid"),
+        (
+            "id = \"train\"",
+            "id = \"train\"\nprotect = { scheme = \"threshold\", min-sites = 2 }",
+            "invalid",
+        ),
         ("[[rule]]", "currency = \"euro\"\n[[rule]]", "unknown-value"),
         ("name = \"north\"", "name = \"../north\"", "invalid"),
     ] {
