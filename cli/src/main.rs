@@ -46,9 +46,8 @@ enum Command {
     Audit(cmd::audit::Command),
     #[command(subcommand)]
     Bench(cmd::bench::Command),
-    /// Differential privacy on paper: ε of a plan, noise for an ε. Not built in this version.
-    #[command(hide = true)]
-    Dp(cmd::not_built::Args),
+    #[command(subcommand)]
+    Dp(cmd::dp::Command),
     /// Set intersection. Not built in this version.
     #[command(hide = true)]
     Psi(cmd::not_built::Args),
@@ -85,7 +84,7 @@ fn main() -> ExitCode {
         Command::Budget(command) => cmd::budget::main(&command, &out),
         Command::Audit(command) => cmd::audit::main(&command, &out),
         Command::Bench(command) => cmd::bench::main(&command, &out),
-        Command::Dp(_) => cmd::not_built::main("dp"),
+        Command::Dp(command) => cmd::dp::main(&command, &out),
         Command::Psi(_) => cmd::not_built::main("psi"),
         Command::Attest(_) => cmd::not_built::main("attest"),
     };

@@ -6,7 +6,7 @@
 //! A data set is metered in one currency from its first charge on. Each of them may be added up and
 //! stopped on, also when every release is chosen in the light of the ones before; composing whole
 //! privacy-loss curves along the way and stopping when one crosses a target may not (Honkela et al.
-//! 2026, arXiv 2602.06756), so those serve [plans](pld) that are fixed in advance.
+//! 2026, arXiv 2602.06756), so those serve [plans](crate::pld) that are fixed in advance.
 //!
 //! - **gaussian**: μ² = 1/z², exact for Gaussian noise and for nothing else (Koskela, Tobaben, Honkela
 //!   2023, arXiv 2209.15596; Smith, Thakurta 2022).
@@ -20,8 +20,9 @@
 //! discrete. A continuous Gaussian, rounded, is post-processing of the continuous mechanism, and
 //! differs from the discrete Gaussian of the same σ by at most √(Σ d/σ⁴)/17 in total variation (d
 //! coordinates a release, σ in lattice units; the leading term is half of that). So
-//! δ(ε) + (1 + e^ε)·√(Σ d/σ⁴)/17 is a bound for the discrete mechanism. The other currencies are
-//! exact for discrete noise of any width.
+//! δ(ε) + (1 + e^ε)·√(Σ d/σ⁴)/17 is a bound for the discrete mechanism. Where it would cost more than
+//! a hundredth of δ, the zCDP of the same noise is taken, ρ = μ²/2, which is exact for discrete noise
+//! of any width; so are the other currencies.
 
 pub mod gaussian;
 pub mod renyi;
@@ -167,52 +168,51 @@ impl Spent {
         self.units as f64 / UNIT
     }
 
+    /// The ε at which all uses together are (ε, δ)-private.
+    pub fn epsilon(&self, delta: f64) -> f64 {
+        let cost = self.cost();
+        match self.meter {
+            _ if self.units == 0 => 0.0,
+            // Where the bound for discreteness has no room, zCDP needs none.
+            Meter::Gaussian => {
+                let zcdp = renyi::zcdp_epsilon(cost / 2.0, delta);
+                self.bridged_epsilon(delta).map_or(zcdp, |epsilon| epsilon.min(zcdp))
+            }
+            Meter::Zcdp => renyi::zcdp_epsilon(cost, delta),
+            Meter::Rdp(order) => renyi::epsilon_at(f64::from(order), cost, delta),
+        }
+    }
+
     /// What the discreteness of Gaussian noise adds to δ at this ε.
     fn discreteness(&self, epsilon: f64) -> f64 {
         (1.0 + epsilon.exp()) * self.coarseness.sqrt() / 17.0
     }
 
-    /// Whether the discreteness of the noise costs more than a hundredth of this δ. Then no ε is
-    /// given: noise of so few lattice steps is to be metered in another currency.
-    pub fn too_coarse(&self, delta: f64) -> bool {
-        let epsilon = gaussian_epsilon(self.cost().sqrt(), 0.99 * delta);
-        self.coarseness > 0.0 && self.discreteness(epsilon) > delta / 100.0
-    }
-
-    /// The ε at which all uses together are (ε, δ)-private, if Gaussian noise were continuous.
-    pub fn continuous_epsilon(&self, delta: f64) -> f64 {
-        match self.meter {
-            _ if self.units == 0 => 0.0,
-            Meter::Gaussian => gaussian_epsilon(self.cost().sqrt(), delta),
-            Meter::Zcdp => renyi::zcdp_epsilon(self.cost(), delta),
-            Meter::Rdp(order) => renyi::rdp_epsilon(order, self.cost(), delta),
-        }
-    }
-
-    /// The ε at which all uses together are (ε, δ)-private; infinite when the noise is too coarse.
-    pub fn epsilon(&self, delta: f64) -> f64 {
-        if self.coarseness == 0.0 {
-            return self.continuous_epsilon(delta);
-        }
-        if self.too_coarse(delta) {
-            return f64::INFINITY;
-        }
-        // At the ε of 0.99 δ the bound for discreteness has its room.
+    /// ε from the exact curve of continuous noise, if its discreteness costs at most a hundredth of
+    /// δ.
+    fn bridged_epsilon(&self, delta: f64) -> Option<f64> {
         let mu = self.cost().sqrt();
         let high = gaussian_epsilon(mu, 0.99 * delta);
-        bisect(0.0, high, |epsilon| {
-            gaussian_delta(mu, epsilon) + self.discreteness(epsilon) <= delta
-        })
+        if self.discreteness(high) > delta / 100.0 {
+            return None;
+        }
+        // At the ε of 0.99 δ the bound for discreteness has its room.
+        let enough = |epsilon| gaussian_delta(mu, epsilon) + self.discreteness(epsilon) <= delta;
+        Some(bisect(0.0, high, enough))
     }
 
     /// The largest total variation between what is seen with a unit and without it: for Gaussian
     /// noise δ(0), else by Pinsker's and Bretagnolle and Huber's inequalities from the Kullback–Leibler
     /// divergence, which is at most ρ and at most any Rényi divergence of order above one.
     pub fn total_variation(&self) -> f64 {
+        let by_divergence = |kl: f64| (kl / 2.0).sqrt().min((1.0 - (-kl).exp()).sqrt());
         let cost = self.cost();
         match self.meter {
-            Meter::Gaussian => gaussian_delta(cost.sqrt(), 0.0) + self.discreteness(0.0),
-            _ => (cost / 2.0).sqrt().min((1.0 - (-cost).exp()).sqrt()),
+            Meter::Gaussian => {
+                let exact = gaussian_delta(cost.sqrt(), 0.0) + self.discreteness(0.0);
+                exact.min(by_divergence(cost / 2.0))
+            }
+            Meter::Zcdp | Meter::Rdp(_) => by_divergence(cost),
         }
     }
 }

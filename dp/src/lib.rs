@@ -17,6 +17,8 @@ mod clip;
 pub mod lattice;
 mod ledger;
 pub mod noise;
+pub mod plan;
+pub mod pld;
 
 pub use ledger::SiteLedger;
 

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod budget;
+pub(crate) mod dp;
 pub(crate) mod filters;
 pub(crate) mod init;
 pub(crate) mod kit;

@@ -109,21 +109,15 @@ impl Book {
         }
         let asked = self.price(events)?;
         for Limit { whose, epsilon, spent } in self.limits(&purpose.submitter)? {
-            let after = spent.and(&asked);
-            let continuous = after.continuous_epsilon(delta);
-            if after.too_coarse(delta) && continuous <= epsilon {
-                let detail =
-                    "the noise is so few lattice steps wide that its discreteness would cost δ";
-                return Err(Reason::new(Code::LatticeTooCoarse, detail));
-            }
-            if after.epsilon(delta) > epsilon {
+            let after = spent.and(&asked).epsilon(delta);
+            if after > epsilon {
                 let window = match account.budget.window {
                     Window::Lifetime => String::new(),
                     Window::Days(days) => format!(" within {days} days"),
                 };
                 let detail = format!(
                     "asked ε {} in total after round {} ({}, δ {delta:e}, {}); the budget of `{dataset}`{whose} is ε {epsilon}{window}, of which {} is spent",
-                    rounded_up(continuous),
+                    rounded_up(after),
                     purpose.round,
                     account.unit.as_str(),
                     account.adjacency.as_str(),

@@ -89,6 +89,19 @@ fn a_sealed_letter_has_both_views() {
     assert!(text.contains("with its own share alone: ε = 1"), "{text}");
 }
 
+/// Another toolkit's deployed setting: clip 1, σ = 4.845e-5, a promise of δ = 1e-5 and no budget that
+/// stops. Here σ cannot be typed in without what it comes to, and a budget does stop it.
+#[test]
+fn noise_in_name_only_is_called_what_it_is() {
+    let out =
+        r#"[{ filter = "clip", l2 = 1.0 }, { filter = "gaussian", noise-multiplier = 4.845e-5 }]"#;
+    let explanation = letter("site", out, &promise(None), 1);
+    let epsilon = explanation.privacy[0].epsilon.unwrap();
+    assert!((epsilon / 2.1309e8 - 1.0).abs() < 1e-3, "{epsilon}");
+    assert_eq!((explanation.privacy[0].refused_from_round, explanation.exit_code()), (Some(1), 4));
+    assert!(explanation.privacy[0].guess_rate > 0.999_999);
+}
+
 #[test]
 fn paragraphs_are_wrapped_and_indented() {
     let wrapped = wrap("aa bb cc dd ee ff gg hh ii jj kk", 25, 5);
