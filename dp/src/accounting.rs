@@ -110,7 +110,7 @@ impl Meter {
         };
         // The floats above are off by a few units of their last place.
         let units = (cost * UNIT * (1.0 + 1e-12)).ceil();
-        Some(Spent { meter: self, units: units as u64, coarseness })
+        Some(Spent { meter: self, units: units as u128, coarseness })
     }
 }
 
@@ -130,7 +130,7 @@ fn tau(sharers: u32, sigma: f64) -> f64 {
 pub struct Spent {
     meter: Meter,
     /// Cost in units of 2^-40.
-    units: u64,
+    units: u128,
     /// Σ d/σ⁴ of Gaussian noise.
     coarseness: f64,
 }
@@ -145,7 +145,7 @@ impl Spent {
     #[must_use]
     pub fn times(&self, times: u32) -> Self {
         Self {
-            units: self.units.saturating_mul(u64::from(times)),
+            units: self.units.saturating_mul(u128::from(times)),
             coarseness: self.coarseness * f64::from(times),
             ..*self
         }
@@ -164,7 +164,7 @@ impl Spent {
 
     /// What was added up, as a number: μ², ρ or Rényi divergence.
     fn cost(&self) -> f64 {
-        // Below 2^53 exact; above, ε is beyond every budget.
+        // Below 2^53 units exact; above, ε is beyond every budget.
         self.units as f64 / UNIT
     }
 
