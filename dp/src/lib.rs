@@ -13,6 +13,8 @@
 
 pub mod accounting;
 mod additive;
+#[cfg(test)]
+mod audits;
 mod clip;
 pub mod lattice;
 mod ledger;

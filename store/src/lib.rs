@@ -8,6 +8,9 @@
 //! `fsync` means what it says; a write that failed is not read back as if it had not. redb's
 //! checksums find a torn commit and fall back to the one before it.
 
+#[cfg(feature = "faults")]
+pub mod faults;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,7 +61,10 @@ impl Store {
     /// # Errors
     /// When another process has it open, or the file is damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(opening)?;
+        if !path.exists() {
+            create(path)?;
+        }
+        let database = Database::open(path).map_err(opening)?;
         Ok(Self(Arc::new(database)))
     }
 
@@ -141,6 +147,21 @@ impl Store {
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
             Err(error) => Err(failed(error)),
         }
+    }
+}
+
+/// Makes an empty database that is there whole or not at all: a crash half-way would leave one that
+/// is refused as damaged for good.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let new = path.with_extension(format!("new-{}", std::process::id()));
+    let _ = std::fs::remove_file(&new);
+    drop(Database::create(&new).map_err(opening)?);
+    let linked = std::fs::hard_link(&new, path);
+    std::fs::remove_file(&new).map_err(failed)?;
+    match linked {
+        // Another process was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked.map_err(failed),
     }
 }
 

@@ -25,7 +25,7 @@ pub fn gaussian_epsilon(mu: f64, delta: f64) -> f64 {
 }
 
 /// The normal distribution function.
-fn phi(x: f64) -> f64 {
+pub(crate) fn phi(x: f64) -> f64 {
     0.5 * libm::erfc(-x / std::f64::consts::SQRT_2)
 }
 

@@ -6,6 +6,8 @@ use privet_core::event::Mechanism;
 use privet_core::ledger::{Budget, Currency, Window};
 use privet_core::sensitivity::{Adjacency, Unit};
 
+use privet_store::faults::Disk;
+
 use super::*;
 
 fn account(epsilon: f64) -> Account {
@@ -241,6 +243,51 @@ fn currencies_count_and_stop() {
         };
         let changed = ledger.open_account(&Account { currency: other, ..account }).unwrap_err();
         assert_eq!(changed.code, Code::InvalidPolicy);
+    }
+}
+
+/// The disk dies at every single operation of a run of releases, and loses an arbitrary part of what
+/// was not synced. What had been committed is committed when the machine comes up, what had been
+/// reserved counts, and the budget still stops.
+#[test]
+fn a_disk_that_dies_forgets_no_charge() {
+    let healthy = Disk::healthy();
+    drop(Store::on(healthy.clone()).unwrap());
+    for operations in 1.. {
+        let disk = healthy.dying_after(operations);
+        let (mut reserved, mut committed) = (0, 0);
+        let mut run = || -> Result<(), Reason> {
+            let store = Store::on(disk.clone()).map_err(storage)?;
+            let ledger = SiteLedger::open(store, Arc::new(SystemClock))?;
+            ledger.open_account(&account(SEVEN))?;
+            for round in 1..=3 {
+                let id = ledger.reserve("ct", &purpose(round), &[event(4.0)])?;
+                reserved += 1;
+                ledger.commit(id)?;
+                committed += 1;
+            }
+            Ok(())
+        };
+        let ran = run();
+        assert!(ran.is_ok() || disk.is_dead(), "{operations}");
+        for chance in 0..6 {
+            let store = Store::on(disk.survivor(chance)).unwrap();
+            let ledger = SiteLedger::open(store, Arc::new(SystemClock)).unwrap();
+            ledger.open_account(&account(SEVEN)).unwrap();
+            let entries = ledger.statement("ct").unwrap().entries;
+            let counted = entries.iter().filter(|e| e.state == EntryState::Committed).count();
+            assert!(counted >= committed.max(reserved), "{operations}: {counted} of {committed}");
+            // A reservation whose call failed may have reached the disk: it counts, and nothing
+            // was drawn for it.
+            assert!(counted <= reserved + 1);
+            let more = (1..20)
+                .take_while(|&round| ledger.reserve("ct", &purpose(round), &[event(4.0)]).is_ok());
+            assert_eq!(counted + more.count(), 7, "{operations}");
+        }
+        if ran.is_ok() {
+            assert!(operations > 20, "the disk was hardly used");
+            return;
+        }
     }
 }
 

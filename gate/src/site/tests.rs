@@ -5,6 +5,7 @@ use privet_core::sensitivity::{Lattice, LatticeTensor, Prover};
 use privet_core::tensor::{Shape, Tensor, Tensors, Values};
 use privet_core::{Filter, FilterSpec};
 use privet_store::Store;
+use privet_store::faults::Disk;
 
 use super::*;
 use crate::envelope::Head;
@@ -89,6 +90,57 @@ fn answer(bench: &Bench, round: u32, result: TaskResult) -> Result<Released, Ref
     let cancel = Cancel::default();
     let (_, ticket) = bench.lane.begin(task(round), &cancel)?;
     bench.lane.release(ticket, result, &cancel)
+}
+
+/// The disk under ledger and outbox dies at every operation of two rounds. Whatever bytes were handed
+/// over are paid for when the machine comes up, and are kept to be sent again as they are.
+#[test]
+fn bytes_that_left_are_paid_for_and_kept_whenever_the_disk_dies() {
+    let promise = promise(Some(bound()));
+    let (registry, prover) = registry_and_prover();
+    let registry = Arc::new(registry);
+    let policy = Arc::new(policy("record", NOISE, ""));
+    let lane = |store: Store| -> Result<(Lane, Arc<dyn Ledger>), Reason> {
+        let clock = Arc::new(privet_core::clock::SystemClock);
+        let ledger: Arc<dyn Ledger> = Arc::new(privet_dp::SiteLedger::open(store.clone(), clock)?);
+        let log = Arc::new(Log::default());
+        let outbox = Outbox::new(store);
+        let gate = SiteGate::new(policy.clone(), registry.clone(), ledger.clone(), log, outbox)?;
+        let offer = Offer { run: "r".into(), job: String::new(), features: None, rounds: None };
+        let lane = gate.open(&offer, &job(""), &promise, "local").unwrap();
+        Ok((lane, ledger))
+    };
+    let healthy = Disk::healthy();
+    drop(Store::on(healthy.clone()).unwrap());
+    for operations in 1.. {
+        let disk = healthy.dying_after(operations);
+        let mut left: Vec<Vec<u8>> = Vec::new();
+        let mut run = || -> Option<()> {
+            let (lane, _) = lane(Store::on(disk.clone()).ok()?).ok()?;
+            let cancel = Cancel::default();
+            for round in 1..=2 {
+                let (_, ticket) = lane.begin(task(round), &cancel).ok()?;
+                let released = lane.release(ticket, TaskResult::done(sums(&prover)), &cancel);
+                left.push(released.ok()?.handover().ok()?.body().concat());
+            }
+            Some(())
+        };
+        let ended = run();
+        for chance in 0..3 {
+            let (lane, ledger) = lane(Store::on(disk.survivor(chance)).unwrap()).unwrap();
+            let entries = ledger.statement("ct").unwrap().entries;
+            let paid = entries.iter().filter(|e| e.state == EntryState::Committed).count();
+            assert!(paid >= left.len(), "{operations}: {paid} paid, {} left", left.len());
+            if let Some(last) = left.last() {
+                let round = left.len() as u32;
+                let kept = lane.kept(round, task(round).identity).unwrap();
+                assert_eq!(kept.unwrap().body().concat(), *last, "{operations}");
+            }
+        }
+        if ended.is_some() {
+            return;
+        }
+    }
 }
 
 #[test]

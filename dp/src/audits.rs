@@ -1,0 +1,245 @@
+//! Black-box audits: what an attacker who sees releases can tell, against what is promised.
+//!
+//! A release hides which of two worlds it comes from. If it is μ-Gaussian-private, then for every
+//! event E (Dong, Roth, Su 2022)
+//!
+//! ```text
+//!   P₁(E) ≤ Φ(Φ⁻¹(P₀(E)) + μ)
+//! ```
+//! An audit draws many releases of either world, bounds both probabilities of many events from the
+//! counts (Chernoff, with all events together wrong once in a thousand audits), and looks for one
+//! that breaks this. The honest filters must pass; each of the *broken twins* below, with a mistake
+//! that was made elsewhere or could be made here, must not.
+
+use privet_core::filter::Charge;
+use privet_core::params::RawValue;
+use privet_core::sensitivity::{Adjacency, Norm, Prover, Unit};
+use privet_core::tensor::{Dtype, Schema, Shape, Slot, Tensor, Tensors};
+use privet_core::{Content, Filter, Reason};
+
+use crate::accounting::gaussian::phi;
+use crate::clip::tests::{apply, build_filter, prover, shared_filter};
+use crate::lattice::{RecordSum, bound_for};
+use crate::noise::{Law, Sampler, Session};
+
+const RELEASES: usize = 30_000;
+
+struct Free;
+
+impl Charge for Free {
+    fn draw(&mut self, _: &Prover) -> Result<(), Reason> {
+        Ok(())
+    }
+}
+
+/// The largest p with n·KL(k/n ‖ p) ≤ ln(1/α): P(count ≤ k) ≤ α for any larger p.
+fn upper(count: usize, alpha: f64) -> f64 {
+    let n = RELEASES as f64;
+    let share = count as f64 / n;
+    let term = |a: f64, b: f64| if a == 0.0 { 0.0 } else { a * (a / b).ln() };
+    let unlikely = |p: f64| n * (term(share, p) + term(1.0 - share, 1.0 - p)) > -alpha.ln();
+    let (mut low, mut high) = (share, 1.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if unlikely(middle) { high = middle } else { low = middle }
+    }
+    high
+}
+
+fn lower(count: usize, alpha: f64) -> f64 {
+    1.0 - upper(RELEASES - count, alpha)
+}
+
+/// Φ(Φ⁻¹(p) + μ).
+fn most(p: f64, mu: f64) -> f64 {
+    let (mut low, mut high) = (-40.0, 40.0);
+    for _ in 0..80 {
+        let middle = f64::midpoint(low, high);
+        if phi(middle) < p { low = middle } else { high = middle }
+    }
+    phi(high + mu)
+}
+
+/// Whether releases tell more of the world than μ allows. `scale` is the size of a release's noise;
+/// events are thresholds on the release and on its magnitude, from −6 to 6 of it.
+fn tells_too_much(mu: f64, scale: f64, mut release: impl FnMut(bool) -> f64) -> bool {
+    let mut draw = |world| -> Vec<f64> { (0..RELEASES).map(|_| release(world)).collect() };
+    let (zero, one) = (draw(false), draw(true));
+    let thresholds: Vec<f64> = (-30..=30).map(|i| f64::from(i) * scale / 5.0).collect();
+    let views: [fn(f64) -> f64; 3] = [|x| x, |x| -x, f64::abs];
+    let alpha = 1e-3 / (thresholds.len() * views.len() * 4) as f64;
+    views.iter().any(|view| {
+        thresholds.iter().any(|&threshold| {
+            let count = |world: &[f64]| world.iter().filter(|&&x| view(x) > threshold).count();
+            let (in_zero, in_one) = (count(&zero), count(&one));
+            let breaks = |a, b| lower(a, alpha) > most(upper(b, alpha), mu);
+            breaks(in_one, in_zero) || breaks(in_zero, in_one)
+        })
+    })
+}
+
+/// The first number of a release, in the update's scale.
+fn first(content: Content) -> f64 {
+    let Content::Lattice(lattice) = content else { panic!("a lattice was expected") };
+    lattice.tensors()["w"].values()[0] as f64 * lattice.step().value()
+}
+
+fn update(first: f32) -> Content {
+    let tensor = Tensor::vector(vec![first, 0.0, 0.0, 0.0]);
+    Content::Plain(Tensors::from_iter([("w".to_owned(), tensor)]))
+}
+
+fn clip() -> Box<dyn Filter> {
+    build_filter("clip", &[("l2", RawValue::Float(1.0))], Adjacency::AddRemove).unwrap()
+}
+
+fn gaussian(z: f64, adjacency: Adjacency) -> Box<dyn Filter> {
+    build_filter("gaussian", &[("noise-multiplier", RawValue::Float(z))], adjacency).unwrap()
+}
+
+/// A site's update of norm `size` along the first coordinate, or none at all.
+fn site(filters: &[&dyn Filter], size: f32) -> f64 {
+    first(
+        filters
+            .iter()
+            .fold(update(size), |content, filter| apply(*filter, content, &mut Free).unwrap()),
+    )
+}
+
+#[test]
+fn a_sites_update_tells_what_is_promised() {
+    // Little noise can be measured better than much.
+    for (z, seen) in [(0.5, 0.85), (1.0, 0.85), (4.0, 0.4)] {
+        let (clip, noise) = (clip(), gaussian(z, Adjacency::AddRemove));
+        let filters = [&*clip, &*noise];
+        // A site that is absent, and one whose update is a thousand times too long.
+        let release = |world| site(&filters, if world { 1000.0 } else { 0.0 });
+        assert!(!tells_too_much(1.0 / z, z, release), "z = {z}");
+        assert!(tells_too_much(seen / z, z, release), "the audit is blind at z = {z}");
+    }
+}
+
+#[test]
+fn an_exchange_tells_what_is_promised() {
+    let (clip, noise) = (clip(), gaussian(1.0, Adjacency::Replace));
+    let filters = [&*clip, &*noise];
+    let release = |world| site(&filters, if world { 9.0 } else { -9.0 });
+    assert!(!tells_too_much(1.0, 2.0, release));
+}
+
+/// A record among others, at its clip.
+#[test]
+fn a_record_tells_what_is_promised() {
+    let bound = bound_for(Unit::Record, Norm::L2, 0.5).unwrap();
+    let shape = Shape::new(vec![2]).unwrap();
+    let schema = Schema::from_iter([("w".to_owned(), Slot { shape, dtype: Dtype::F32 })]);
+    let noise = gaussian(1.0, Adjacency::AddRemove);
+    let prover = prover();
+    let release = |world| {
+        let mut sum = RecordSum::new(bound, 2);
+        sum.add(&[0.1, 0.2]);
+        sum.add(&[-3.0, 0.2]);
+        if world {
+            sum.add(&[77.0, 0.0]);
+        }
+        let lattice = sum.finish(&prover, &schema).unwrap();
+        first(apply(&*noise, Content::Lattice(lattice), &mut Free).unwrap()) + 0.39
+    };
+    assert!(!tells_too_much(1.0, 0.5, release));
+    assert!(tells_too_much(0.85, 0.5, release), "the audit is blind");
+}
+
+/// Two rounds, or two sites: nothing of the noise of one is in the other.
+#[test]
+fn two_releases_share_no_noise() {
+    let (clip, noise) = (clip(), gaussian(1.0, Adjacency::AddRemove));
+    let filters = [&*clip, &*noise];
+    let other = gaussian(1.0, Adjacency::AddRemove);
+    for second in [&noise, &other] {
+        let release = |world| {
+            let with = site(&filters, if world { 1.0 } else { 0.0 });
+            with - site(&[&*clip, &**second], 0.0)
+        };
+        // A difference has √2 times the noise.
+        assert!(!tells_too_much(0.5f64.sqrt(), 2f64.sqrt(), release));
+    }
+}
+
+/// Three sites' shares in a sum.
+#[test]
+fn a_sealed_sum_tells_what_is_promised() {
+    let clip = clip();
+    let value = [("noise-multiplier", RawValue::Float(1.0))];
+    let share = shared_filter("gaussian", &value, Some(3)).unwrap();
+    let filters = [&*clip, &*share];
+    let release = |world| {
+        site(&filters, if world { 1.0 } else { 0.0 }) + site(&filters, 0.0) + site(&filters, 0.0)
+    };
+    assert!(!tells_too_much(1.0, 1.0, release));
+}
+
+/// Each has one mistake. The promise is that of z = 1.
+#[test]
+fn broken_twins_are_caught() {
+    let (clip, noise) = (clip(), gaussian(1.0, Adjacency::AddRemove));
+    let honest = [&*clip, &*noise];
+    let canary = |world: bool| if world { 1.0 } else { 0.0 };
+    let sampler = Sampler::new(Law::Gaussian { sigma: f64::from(1 << 20) }).unwrap();
+    let unit = 1.0 / f64::from(1 << 20);
+    let draw = |session: &mut Session| {
+        let mut value = [0];
+        session.add(&sampler, &mut value, &Default::default()).unwrap();
+        value[0] as f64 * unit
+    };
+    let caught = |what: &str, release: &mut dyn FnMut(bool) -> f64| {
+        assert!(tells_too_much(1.0, 1.0, release), "not caught: {what}");
+    };
+
+    // A bound for add/remove, and neighbours that exchange.
+    caught("Δ halved", &mut |world| site(&honest, if world { 1.0 } else { -1.0 }));
+    caught("noise before clip", &mut |world| {
+        let noisy = 1000.0 * canary(world) + draw(&mut Session::open().unwrap());
+        noisy.clamp(-1.0, 1.0)
+    });
+    caught("no clip", &mut |world| 3.0 * canary(world) + site(&honest, 0.0));
+    let fifth = gaussian(1.0 / 5f64.sqrt(), Adjacency::AddRemove);
+    caught("σ/√n without a seal", &mut |world| site(&[&*clip, &*fifth], canary(world) as f32));
+    caught("σ in lattice units", &mut |world| {
+        canary(world) + unit * draw(&mut Session::open().unwrap())
+    });
+    // The weight of an average multiplies noise and all.
+    caught("a weight after the noise", &mut |world| (1.0 + canary(world)) * site(&honest, 0.0));
+    caught("noise cut off at 1.5 σ", &mut |world| {
+        canary(world) + draw(&mut Session::open().unwrap()).clamp(-1.5, 1.5)
+    });
+    caught("a seed used twice", &mut |world| {
+        let with = canary(world) + draw(&mut Session::seeded([7; 32]));
+        with - draw(&mut Session::seeded([7; 32]))
+    });
+    // Noise that is smaller on smaller updates hides nothing about their size.
+    caught("noise scaled to the update", &mut |world| {
+        let norm = 0.2 + 0.8 * canary(world);
+        norm * draw(&mut Session::open().unwrap())
+    });
+    // A NaN that is refused where all can see it.
+    caught("a refusal that depends on the data", &mut |world| {
+        if world { f64::MAX } else { site(&honest, 0.0) }
+    });
+}
+
+/// Keeping the largest coordinates of a sum over records is no projection: which they are depends on
+/// every record, so one record moves the result by more than its clip. The noise that follows is
+/// scaled to a proof, and a filter that changes numbers loses it; without that check, this.
+#[test]
+fn top_k_after_a_record_sum_is_caught() {
+    let sum = |with: bool| -> [f64; 2] { if with { [10.1, 10.0] } else { [9.9, 10.0] } };
+    let top_1 = |[a, b]: [f64; 2]| if a > b { [a, 0.0] } else { [0.0, b] };
+    let release = |world| {
+        let [a, _] = top_1(sum(world));
+        let mut value = [0];
+        let sampler = Sampler::new(Law::Gaussian { sigma: f64::from(1 << 20) }).unwrap();
+        Session::open().unwrap().add(&sampler, &mut value, &Default::default()).unwrap();
+        a + value[0] as f64 / f64::from(1 << 20)
+    };
+    assert!(tells_too_much(1.0, 1.0, release));
+}
