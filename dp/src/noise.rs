@@ -180,6 +180,7 @@ struct Streams {
 pub struct Session {
     master: Seed,
     next: u64,
+    words: fn(&Seed) -> Words,
 }
 
 impl Session {
@@ -190,19 +191,28 @@ impl Session {
     pub fn open() -> Result<Self, Reason> {
         let master =
             Seed::from_os().map_err(|error| Reason::new(Code::StorageFailed, error.to_string()))?;
-        Ok(Self { master, next: 0 })
+        Ok(Self { master, next: 0, words: Words::new })
+    }
+
+    /// The same by the cipher for processors without AES instructions, wherever this runs: to measure
+    /// what those reach.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn portable() -> Result<Self, Reason> {
+        Ok(Self { words: Words::chacha, ..Self::open()? })
     }
 
     #[cfg(test)]
     pub(crate) fn seeded(seed: [u8; 32]) -> Self {
-        Self { master: Seed::from_bytes(seed), next: 0 }
+        Self { master: Seed::from_bytes(seed), next: 0, words: Words::new }
     }
 
     fn streams(&self, chunk: u64) -> Streams {
         let zeros = || Box::new(Zeroizing::new([0; BLOCK]));
         Streams {
-            trials: Words::new(&self.master.derive("privet/dp/noise/trials", chunk)),
-            decisions: Words::new(&self.master.derive("privet/dp/noise/decisions", chunk)),
+            trials: (self.words)(&self.master.derive("privet/dp/noise/trials", chunk)),
+            decisions: (self.words)(&self.master.derive("privet/dp/noise/decisions", chunk)),
             words: zeros(),
             offsets: zeros(),
         }
