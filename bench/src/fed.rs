@@ -189,6 +189,7 @@ impl Synthetic {
 impl Workload for Synthetic {
     fn promise(&self, _: &Job) -> Result<Promise, Reason> {
         Ok(Promise {
+            task: "train",
             kind: DataKind::WeightDiff,
             schema: self.schema()?,
             protection: Protection::Plain,

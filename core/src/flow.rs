@@ -69,6 +69,8 @@ impl Flow {
 /// What an executor will answer a task with, known from the job alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Promise {
+    /// The task that is answered, for example `train`.
+    pub task: &'static str,
     /// What the numbers will mean.
     pub kind: DataKind,
     /// Names, shapes and element types of the task's model.

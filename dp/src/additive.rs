@@ -375,6 +375,7 @@ mod tests {
     #[test]
     fn the_strongest_noise_pays() {
         let promise = Promise {
+            task: "train",
             kind: DataKind::Gradient,
             schema: Default::default(),
             protection: Protection::Lattice,

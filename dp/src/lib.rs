@@ -21,6 +21,7 @@ mod ledger;
 pub mod noise;
 pub mod plan;
 pub mod pld;
+pub mod statistics;
 
 pub use ledger::SiteLedger;
 

@@ -1,4 +1,5 @@
-//! Filters that need no mechanism: which tensors leave, in which shape, how many bytes.
+//! Filters that need no mechanism: which tensors leave, in which shape, how many bytes, about how many
+//! records.
 //!
 //! Each file is one filter: its spec, its run type, its tests. To add one, write the file and
 //! name its `SPEC` in [`specs`].
@@ -8,12 +9,14 @@ mod max_size;
 mod names;
 mod schema;
 mod select;
+mod statistics_guard;
 
 use privet_core::{Code, Content, FilterSpec, Reason};
 
 /// The specs of this crate's filters.
-pub fn specs() -> [FilterSpec; 5] {
-    [select::ALLOW, select::EXCLUDE, schema::SPEC, max_size::SPEC, block::SPEC]
+pub fn specs() -> [FilterSpec; 6] {
+    let statistics = statistics_guard::SPEC;
+    [select::ALLOW, select::EXCLUDE, schema::SPEC, max_size::SPEC, block::SPEC, statistics]
 }
 
 fn not_tensors(content: &Content) -> Reason {

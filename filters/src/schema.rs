@@ -99,6 +99,7 @@ pub(crate) mod tests {
     pub(crate) fn flow(names: &[&str]) -> Flow {
         let Content::Plain(tensors) = message(names).content else { unreachable!() };
         let promise = Promise {
+            task: "train",
             kind: DataKind::WeightDiff,
             schema: tensors.schema(),
             protection: Protection::Plain,

@@ -113,8 +113,8 @@ impl Chain {
         let refuse = |reason: Reason| Refusal::new(&policy.site, Stage::Compile, reason);
         let refused = |refusal: Refusal| CompileError::Refused(Box::new(refusal));
         let asked = Asked {
-            task: job.workflow.task(),
-            dataset: &job.train.dataset,
+            task: job.workflow().task(),
+            dataset: &job.dataset,
             kind: promise.kind,
             job: &job.name,
             submitter,
@@ -174,7 +174,7 @@ impl Chain {
             input,
             flow,
             dangers: unfiltered.then(|| DANGER_UNFILTERED.to_owned()).into_iter().collect(),
-            rounds: job.fedavg.rounds,
+            rounds: job.schedule.rounds,
             seal: seal.cloned(),
         })
     }
@@ -245,7 +245,7 @@ impl Chain {
 /// What is decided of a rule and a job without looking at filters.
 fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> Result<(), Reason> {
     let refuse = |code, detail: String| Err(Reason::new(code, detail));
-    let rounds = job.fedavg.rounds;
+    let rounds = job.schedule.rounds;
     if let Some(max) = rule.rounds_max
         && rounds > max
     {

@@ -296,6 +296,10 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
         DataKind::Gradient => {
             format!("Together they are a sum over the {} declared records", chain.dataset.records)
         }
+        DataKind::Statistics => format!(
+            "Together they are counts and sums over the {} declared records",
+            chain.dataset.records
+        ),
         _ => "Together they are what the site's training changed in the model".to_owned(),
     };
     text.push_str(&what);
@@ -436,6 +440,10 @@ fn check(chain: &Chain) -> Option<String> {
     let bound = chain.flow.bound()?;
     Some(
         match bound.unit {
+            Unit::Record if chain.promise.kind == DataKind::Statistics => {
+                "unit = record is enforced by Privet's own counting, in integers within public ranges; \
+                 it is not claimed by a script."
+            }
             Unit::Record => {
                 "unit = record is enforced by Privet's own trainer, which clips every record in \
              integers; it is not claimed by a script."

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use privet_core::Registry;
 use privet_core::receipt::Demand;
 use privet_core::sensitivity::Unit;
+use privet_core::{Code, Reason, Registry};
 use serde::{Deserialize, Serialize};
 
 use crate::filter_use::FilterUse;
@@ -26,14 +26,12 @@ pub const MAX_ROUNDS: u32 = 1_000_000;
 pub struct Job {
     /// Its name.
     pub name: String,
-    /// What it does.
-    pub workflow: WorkflowKind,
     /// How rounds are run.
-    pub fedavg: Fedavg,
-    /// What is trained.
-    pub model: Model,
-    /// How sites train.
-    pub train: Train,
+    pub schedule: Schedule,
+    /// Name of the data set; each site maps it to its own data.
+    pub dataset: String,
+    /// What is done with it.
+    pub work: Work,
     /// Filters that the researcher adds.
     pub filters: Vec<JobFilter>,
     /// Sealing that the job asks for.
@@ -44,10 +42,70 @@ pub struct Job {
     pub evaluation: Option<Evaluation>,
     /// What `run` simulates.
     pub simulate: Option<Simulate>,
-    /// Public range of every feature column, in the order of their names.
-    pub features: BTreeMap<String, [f64; 2]>,
     /// The file.
     pub source: Source,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Federated averaging.
+    Training(Box<Training>),
+    /// Statistics of these columns.
+    Statistics(Vec<Column>),
+}
+
+/// A model and how it is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Training {
+    /// What the server makes of the sites' answers.
+    pub server: ServerStep,
+    /// What is trained.
+    pub model: Model,
+    /// How sites train.
+    pub train: Train,
+    /// Public range of every feature column, in the order of their names.
+    pub features: BTreeMap<String, [f64; 2]>,
+}
+
+/// A column that statistics are asked of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its public range, low before high; what lies outside counts as at its end.
+    pub range: [f64; 2],
+    /// What is asked, besides the count.
+    pub ask: Vec<Statistic>,
+    /// Bins of equal width over the range, for what needs them.
+    pub bins: u32,
+}
+
+impl Column {
+    /// Whether one of these is asked.
+    pub fn asks(&self, any: &[Statistic]) -> bool {
+        self.ask.iter().any(|asked| any.contains(asked))
+    }
+}
+
+/// What can be asked of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Statistic {
+    /// How many records have a number there. Always told.
+    Count,
+    /// Their sum.
+    Sum,
+    /// Their mean.
+    Mean,
+    /// Their variance.
+    Variance,
+    /// How many lie in each bin.
+    Histogram,
+    /// The quartiles, from the bins.
+    Quantiles,
+    /// The first and the last percentile, from the bins.
+    MinMax,
 }
 
 /// Which workflow a job is.
@@ -82,9 +140,9 @@ impl WorkflowKind {
     }
 }
 
-/// How rounds of federated averaging are run.
+/// How rounds are run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fedavg {
+pub struct Schedule {
     /// How many.
     pub rounds: u32,
     /// Sites that must answer for a round to count.
@@ -93,10 +151,15 @@ pub struct Fedavg {
     pub sample: f64,
     /// How long a round may take.
     pub round_timeout: Duration,
+}
+
+/// What a server makes of the sites' answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ServerStep {
     /// Step of the server along the mean update.
-    pub server_learning_rate: f64,
+    pub learning_rate: f64,
     /// Share of the last step kept in the next, from 0 to below 1.
-    pub server_momentum: f64,
+    pub momentum: f64,
     /// What is delivered.
     pub average: Average,
 }
@@ -153,8 +216,6 @@ impl ModelKind {
 pub struct Train {
     /// Who trains.
     pub executor: ExecutorKind,
-    /// Name of the data set; each site maps it to its own data.
-    pub dataset: String,
     /// Norm that every record's gradient is clipped to.
     pub record_clip: Option<f64>,
     /// Gradient steps a round.
@@ -318,7 +379,7 @@ impl Job {
             offer.features.as_deref().map(|text| Source::new("the offered features", text));
         let mut job = Self::parse(&source, features.as_ref(), Path::new(""), registry)?;
         if let Some(rounds) = offer.rounds {
-            job.fedavg.rounds = rounds;
+            job.schedule.rounds = rounds;
         }
         Ok(job)
     }
@@ -342,6 +403,25 @@ impl Job {
             .iter()
             .filter(move |filter| filter.side == side && filter.at == at)
             .map(|filter| &filter.filter)
+    }
+
+    /// Which workflow it is.
+    pub fn workflow(&self) -> WorkflowKind {
+        match self.work {
+            Work::Training(_) => WorkflowKind::Fedavg,
+            Work::Statistics(_) => WorkflowKind::Statistics,
+        }
+    }
+
+    /// The model and how it is trained, of a job that trains.
+    ///
+    /// # Errors
+    /// When it does something else.
+    pub fn training(&self) -> Result<&Training, Reason> {
+        match &self.work {
+            Work::Training(training) => Ok(training),
+            Work::Statistics(_) => Err(Reason::new(Code::InvalidJob, "the job trains no model")),
+        }
     }
 
     /// Seed of model initialisation.

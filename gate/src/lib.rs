@@ -38,9 +38,9 @@ pub use explain::{Explanation, Leaf, Privacy, Warning, explain};
 pub use filter_use::FilterUse;
 pub use finding::{Finding, Severity, Source, closest, did_you_mean};
 pub use job::{
-    Average, CurvePoint, Direction, Evaluation, ExecutorKind, Fedavg, Job, JobFilter, Loaded,
-    MAX_ROUNDS, Model, ModelKind, Offer, Side, Simulate, SimulatedSite, Train, WorkflowKind,
-    parse_duration,
+    Average, Column, CurvePoint, Direction, Evaluation, ExecutorKind, Job, JobFilter, Loaded,
+    MAX_ROUNDS, Model, ModelKind, Offer, Schedule, ServerStep, Side, Simulate, SimulatedSite,
+    Statistic, Train, Training, Work, WorkflowKind, parse_duration,
 };
 pub use outbox::Outbox;
 pub use policy::{

@@ -22,6 +22,7 @@ pub struct ServerGate {
     out: Vec<Link>,
     sum: Vec<Link>,
     demand: Demand,
+    task: &'static str,
     kind: DataKind,
 }
 
@@ -46,6 +47,7 @@ impl ServerGate {
             out: chain::server_links(job, Direction::Out, task, registry, promise)?,
             sum: chain::server_links(job, Direction::In, sum, registry, promise)?,
             demand: job.demand.clone(),
+            task: promise.task,
             kind: promise.kind,
         })
     }
@@ -72,7 +74,7 @@ impl ServerGate {
         let head =
             Head::decode(head).map_err(|error| Reason::new(Code::Malformed, error.to_string()))?;
         let header = &head.header;
-        if header.round != round || header.task != "train" {
+        if header.round != round || header.task != self.task {
             let detail = "the upload answers another round or task";
             return Err(Reason::new(Code::UnexpectedUpload, detail));
         }

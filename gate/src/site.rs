@@ -240,7 +240,7 @@ impl Lane {
     fn check_task(&self, arrived: &Arrived) -> Result<(), Reason> {
         let refuse = |code, detail: String| Err(Reason::new(code, detail));
         let (header, promise) = (&arrived.header, &self.chain.promise);
-        if header.task != "train" {
+        if header.task != promise.task {
             return refuse(Code::UnexpectedTask, "the job has no task of this name".into());
         }
         if header.kind != DataKind::Weights {
@@ -329,7 +329,7 @@ impl Lane {
             }
         };
         let promise = &self.chain.promise;
-        if message.task != "train" {
+        if message.task != promise.task {
             return refuse(Code::UnexpectedTask, "the answer is to another task".into());
         }
         if message.kind != promise.kind {
@@ -387,7 +387,7 @@ impl Lane {
                 return Err(Reason::new(Code::WrongContent, detail));
             }
         };
-        if message.task != "train" || message.kind != flow.kind {
+        if message.task != self.chain.promise.task || message.kind != flow.kind {
             let detail = "a filter relabelled the answer";
             return Err(Reason::new(Code::UnexpectedKind, detail));
         }

@@ -98,6 +98,7 @@ pub(crate) fn promise(bound: Option<Bound>) -> Promise {
     let slot = |dims: Vec<u64>| Slot { shape: Shape::new(dims).unwrap(), dtype: Dtype::F32 };
     let schema = [("bias", vec![]), ("weight", vec![2])];
     Promise {
+        task: "train",
         kind: match bound {
             Some(_) => DataKind::Gradient,
             None => DataKind::WeightDiff,

@@ -13,7 +13,7 @@ use privet_core::ledger::{Budget, Currency};
 use privet_core::sensitivity::Unit;
 use privet_dp::accounting::{Meter, least_multiplier};
 use privet_dp::lattice::FEWEST_UNITS;
-use privet_gate::{CurvePoint, Dataset, Job, Policy};
+use privet_gate::{CurvePoint, Dataset, Job, Policy, Training};
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -50,10 +50,11 @@ pub fn buy(
     point: &CurvePoint,
     cancel: &Cancel,
 ) -> Result<Bought, RunError> {
+    let training = job.training()?;
     let schema = program.computes().promise(job)?.schema;
     let datasets: BTreeMap<&String, &Dataset> = policies
         .iter()
-        .filter_map(|(name, policy)| Some((name, policy.datasets.get(&job.train.dataset)?)))
+        .filter_map(|(name, policy)| Some((name, policy.datasets.get(&job.dataset)?)))
         .collect();
     let first = datasets.values().next();
     let (adjacency, delta) =
@@ -76,7 +77,7 @@ pub fn buy(
         std::fs::write(folder.path().join(format!("{name}.toml")), policy)?;
     }
     std::fs::write(folder.path().join("job.toml"), changed(job, &datasets, point)?)?;
-    std::fs::write(folder.path().join("features.toml"), features(job))?;
+    std::fs::write(folder.path().join("features.toml"), features(training))?;
     let options = RunOptions {
         job: folder.path().join("job.toml"),
         workspace: Some(folder.path().join("workspace")),
@@ -98,12 +99,12 @@ fn absolute(path: &Path) -> std::io::Result<Value> {
     Ok(Value::String(std::path::absolute(path)?.display().to_string()))
 }
 
-fn features(job: &Job) -> String {
+fn features(training: &Training) -> String {
     let line = |(name, [low, high]): (&String, &[f64; 2])| {
         let range = Value::Array(vec![Value::Float(*low), Value::Float(*high)]);
         format!("{} = {range}\n", Value::String(name.clone()))
     };
-    job.features.iter().map(line).collect()
+    training.features.iter().map(line).collect()
 }
 
 /// The job with a point's settings, on the sites of `datasets`.

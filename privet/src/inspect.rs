@@ -128,7 +128,7 @@ fn read(
 pub fn explain_job(program: &Program, what: Explain<'_>) -> Result<Explanation, InspectError> {
     let (policy, mut loaded, promise) = read(program, what.policy, what.job)?;
     if let Some(rounds) = what.rounds {
-        loaded.job.fedavg.rounds = rounds;
+        loaded.job.schedule.rounds = rounds;
     }
     let ledger = ledger_for(&policy, what.site_dir)?;
     explain(program, &policy, &loaded.job, &promise, &*ledger)
@@ -142,7 +142,7 @@ pub(crate) fn explain(
     ledger: &dyn Ledger,
 ) -> Result<Explanation, InspectError> {
     let registry = program.registry();
-    let rounds = job.fedavg.rounds;
+    let rounds = job.schedule.rounds;
     privet_gate::explain(policy, job, promise, registry, ledger, rounds).map_err(
         |error| match error {
             CompileError::Invalid(findings) => InspectError::Invalid(findings),
@@ -260,7 +260,7 @@ pub fn dry_run(
         let (message, ticket) = lane.begin(task, &cancel)?;
         let result = match update {
             Some(tensors) => {
-                TaskResult::done(Message::new("train", promise.kind, Content::Plain(tensors)))
+                TaskResult::done(Message::new(promise.task, promise.kind, Content::Plain(tensors)))
             }
             None => {
                 let executor = parts.workload.executor(&loaded.job, lane.chain().dataset());
@@ -298,7 +298,7 @@ fn task(job: &Job, promise: &Promise, parts: &privet_site::Parts) -> Result<Arri
             CompileError::Refused(refusal) => Reason::new(refusal.code, refusal.detail).into(),
         })?;
     let content = Content::Plain(parts.workload.initial(job)?);
-    let message = Message::new("train", DataKind::Weights, content);
+    let message = Message::new(promise.task, DataKind::Weights, content);
     let released = server
         .release(message, 1, &Cancel::default())
         .map_err(|refusal| Reason::new(refusal.code, refusal.detail))?;

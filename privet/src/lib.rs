@@ -31,6 +31,7 @@ mod program;
 mod report;
 mod result;
 mod run;
+mod statistics;
 mod template;
 mod workload;
 mod workspace;
@@ -41,6 +42,7 @@ pub use program::Program;
 pub use report::bytes as human_bytes;
 pub use result::{DatasetResult, RunResult, SiteResult};
 pub use run::{RunError, RunEvent, RunOptions, run, serve_kit, site_kit};
+pub use statistics::{ColumnAnswer, Histogram};
 pub use template::{TEMPLATES, Template, TemplateError, init};
 pub use workload::Builtin;
 

@@ -1,6 +1,7 @@
 //! `report.html`: one file without scripts or network, for people who were not there.
 
 mod chart;
+mod statistics;
 
 use std::collections::BTreeMap;
 
@@ -52,7 +53,7 @@ pub(crate) fn page(
             body {
                 main {
                     (headline(result))
-                    (curves(result))
+                    @if result.statistics.is_empty() { (curves(result)) } @else { (statistics::section(result)) }
                     (budgets(result, letters))
                     (who_saw_what(result, job))
                     (what_left(result, letters))
@@ -85,7 +86,7 @@ fn headline(result: &RunResult) -> Markup {
     let worst = worst(result);
     html! {
         header {
-            p.kicker { "Privet · federated training report" }
+            p.kicker { "Privet · federated " @if result.statistics.is_empty() { "training" } @else { "statistics" } " report" }
             h1 { (result.job) }
             p.lead { (outcome(result)) " " (now) }
         }
@@ -95,9 +96,15 @@ fn headline(result: &RunResult) -> Markup {
         }
         section.tiles aria-label="Summary" {
             div.tile {
-                p.label { "Accuracy" }
-                p.number { (result.last.accuracy.map_or("–".to_owned(), |a| format!("{a:.3}"))) }
-                p.note { "on the server's public test records" }
+                @if result.statistics.is_empty() {
+                    p.label { "Accuracy" }
+                    p.number { (result.last.accuracy.map_or("–".to_owned(), |a| format!("{a:.3}"))) }
+                    p.note { "on the server's public test records" }
+                } @else {
+                    p.label { "Columns described" }
+                    p.number { (result.statistics.len()) }
+                    p.note { "over the records of all sites that answered" }
+                }
             }
             div.tile {
                 p.label { "Budget used, worst site" }
@@ -245,7 +252,7 @@ fn who_saw_what(result: &RunResult, job: &Job) -> Markup {
                 dd { @if result.receipts.sealed { "saw sums over sites only." } @else { "saw each site's update as it left the gate, in clear (no seal)." }
                     " It learnt which sites took part, and their declared numbers of records." }
                 dt { "The public" }
-                dd { "sees the delivered model of `" (job.name) "`, which was computed from what left the gates and from nothing else." }
+                dd { "sees what `" (job.name) "` delivers, which was computed from what left the gates and from nothing else." }
             }
         }
     }
@@ -438,7 +445,7 @@ fn how_made(
             dl {
                 dt { "Command" } dd { code { (command) } }
                 dt { "Version" } dd { "privet " (env!("CARGO_PKG_VERSION")) }
-                dt { "Job" } dd { (job.model.kind.as_str()) ", " (result.rounds_planned) " rounds, seed " (job.seed())
+                dt { "Job" } dd { (job.workflow().as_str()) ", " (result.rounds_planned) " rounds, seed " (job.seed())
                     " (model initialisation only; noise has no seed)" }
                 dt { "Machine" } dd { (std::env::consts::ARCH) " " (std::env::consts::OS) ", " (cores) " cores" }
                 dt { "Time" } dd { (format!("{:.2}", result.wall_s)) " s, first round open after " (format!("{:.2}", result.startup_s)) " s" }

@@ -12,12 +12,13 @@ use privet_core::receipt::Receipt;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::{Reason, Refusal};
 use privet_dp::SiteLedger;
-use privet_gate::{Job, Policy};
+use privet_gate::{Job, Policy, Work};
 use privet_server::{Metrics, Outcome, RoundRecord, Status};
 use privet_store::Store;
 use serde::Serialize;
 
 use crate::curve::Bought;
+use crate::statistics::{ColumnAnswer, answers};
 use crate::workspace::Workspace;
 
 /// What a run did.
@@ -52,6 +53,9 @@ pub struct RunResult {
     pub last: Metrics,
     /// What the receipts say together.
     pub receipts: Receipts,
+    /// What the sites' sums say, column by column.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statistics: Vec<ColumnAnswer>,
     /// What other budgets would have bought.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<Bought>,
@@ -188,7 +192,7 @@ pub(crate) fn assemble(
     Ok(RunResult {
         schema: 1,
         job: job.name.clone(),
-        workflow: job.workflow.as_str(),
+        workflow: job.workflow().as_str(),
         status: outcome.status,
         exit_code: outcome.exit_code,
         rounds_planned: outcome.rounds_planned,
@@ -202,6 +206,7 @@ pub(crate) fn assemble(
             scheme: receipts.iter().find_map(|r| r.scheme.clone()),
             noise_multiplier_min: least.and_then(|all| all.into_iter().reduce(f64::min)),
         },
+        statistics: statistics(workspace, job, &sites)?,
         curve: Vec::new(),
         unaccounted,
         artifacts: Artifacts {
@@ -224,6 +229,26 @@ pub(crate) fn assemble(
         sites,
         rounds,
     })
+}
+
+/// The answers of a job that asks for statistics, off the sum in the server's folder.
+fn statistics(
+    workspace: &Workspace,
+    job: &Job,
+    sites: &[SiteResult],
+) -> Result<Vec<ColumnAnswer>, Reason> {
+    let path = workspace.server().join("model.safetensors");
+    let Work::Statistics(columns) = &job.work else { return Ok(Vec::new()) };
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let square = |site: &SiteResult| {
+        let receipt = site.receipt.as_ref().filter(|_| site.rounds_answered > 0)?;
+        let sigma = receipt.noise_multiplier? * receipt.clip? * receipt.adjacency.factor() as f64;
+        Some(sigma * sigma)
+    };
+    let noise = sites.iter().filter_map(square).sum::<f64>().sqrt();
+    Ok(answers(columns, &privet_server::read_model(&path)?, noise))
 }
 
 fn receipts_without_noise(sites: &[SiteResult]) -> Vec<String> {

@@ -49,6 +49,8 @@ pub enum RunEvent {
     Preparing {
         /// Name of the job.
         job: String,
+        /// What it does.
+        workflow: &'static str,
         /// Planned rounds.
         rounds: u32,
         /// Number of sites.
@@ -132,7 +134,7 @@ pub fn run(
     let Loaded { mut job, .. } =
         Job::load(&options.job, program.registry()).map_err(RunError::Invalid)?;
     if let Some(rounds) = options.rounds {
-        job.fedavg.rounds = rounds;
+        job.schedule.rounds = rounds;
     }
     let Some(simulate) = job.simulate.clone() else {
         let finding = job.source.error("missing-key", "`run` needs a section [simulate]", 0..0);
@@ -151,11 +153,11 @@ pub fn run(
     let (workspace, moved) = Workspace::open(root, options.resume)?;
     let authority = Authority::throw_away()?;
     workspace.write_server(&authority, &job, &options.job, options.rounds)?;
-    let budget =
-        |policy: &Policy| policy.datasets.get(&job.train.dataset).map(|d| d.budget.epsilon);
+    let budget = |policy: &Policy| policy.datasets.get(&job.dataset).map(|d| d.budget.epsilon);
     observer(&RunEvent::Preparing {
         job: job.name.clone(),
-        rounds: job.fedavg.rounds,
+        workflow: job.workflow().as_str(),
+        rounds: job.schedule.rounds,
         sites: simulate.sites.len(),
         workspace: workspace.root().to_path_buf(),
         moved,

@@ -9,9 +9,15 @@ use privet_core::sensitivity::{Bound, Norm, Prover, Unit};
 use privet_core::tensor::Tensors;
 use privet_core::{Code, DataKind, Reason};
 use privet_dp::lattice::bound_for;
-use privet_gate::{Dataset, ExecutorKind, Job, ModelKind, Workload};
+use privet_dp::statistics::{self, Question};
+use privet_gate::{
+    Column, Dataset, ExecutorKind, Job, ModelKind, Statistic, Training, Work, Workload,
+};
+use privet_trainers::model::tensors;
 use privet_trainers::train::initial;
-use privet_trainers::{DataError, Evaluator, Linear, LocalSteps, Mlp, Model, RecordSums, Table};
+use privet_trainers::{
+    DataError, Evaluator, Linear, LocalSteps, Mlp, Model, RecordSums, Statistics, Table, data,
+};
 
 /// Runs the built-in trainers.
 pub struct Builtin {
@@ -24,26 +30,26 @@ impl Builtin {
     }
 }
 
-fn model(job: &Job) -> Box<dyn Model> {
-    let width = job.features.len() + 1;
-    let classes = job.model.classes as usize;
-    match job.model.kind {
+fn model(training: &Training) -> Box<dyn Model> {
+    let width = training.features.len() + 1;
+    let classes = training.model.classes as usize;
+    match training.model.kind {
         ModelKind::LogisticRegression => Box::new(Linear::logistic(width)),
         ModelKind::SoftmaxRegression => Box::new(Linear::softmax(width, classes)),
-        ModelKind::Mlp => Box::new(Mlp::new(width, job.model.hidden as usize, classes)),
+        ModelKind::Mlp => Box::new(Mlp::new(width, training.model.hidden as usize, classes)),
     }
 }
 
 /// The record bound of a job, if it trains by clipped record gradients.
-fn record_bound(job: &Job) -> Result<Option<Bound>, Reason> {
+fn record_bound(Training { model, train, .. }: &Training) -> Result<Option<Bound>, Reason> {
     let invalid = |detail: &str| Err(Reason::new(Code::InvalidJob, detail));
-    let Some(clip) = job.train.record_clip else {
+    let Some(clip) = train.record_clip else {
         return Ok(None);
     };
-    if job.model.kind == ModelKind::Mlp {
+    if model.kind == ModelKind::Mlp {
         return invalid("an mlp is trained by site: leave `record-clip` out");
     }
-    if job.train.batch.is_some() {
+    if train.batch.is_some() {
         return invalid("`record-clip` takes every record in every round: leave `batch` out");
     }
     match bound_for(Unit::Record, Norm::L2, clip) {
@@ -52,57 +58,111 @@ fn record_bound(job: &Job) -> Result<Option<Bound>, Reason> {
     }
 }
 
+fn questions(columns: &[Column]) -> Vec<Question> {
+    let question = |column: &Column| Question {
+        column: column.name.clone(),
+        sum: column.asks(&[Statistic::Sum, Statistic::Mean, Statistic::Variance]),
+        squares: column.asks(&[Statistic::Variance]),
+        bins: column
+            .asks(&[Statistic::Histogram, Statistic::Quantiles, Statistic::MinMax])
+            .then_some(column.bins),
+    };
+    columns.iter().map(question).collect()
+}
+
 fn unreadable(error: &DataError) -> Reason {
     Reason::new(Code::DataUnreadable, error.to_string())
 }
 
 impl Workload for Builtin {
     fn promise(&self, job: &Job) -> Result<Promise, Reason> {
-        if job.train.executor == ExecutorKind::Process {
+        let task = job.workflow().task();
+        let training = match &job.work {
+            Work::Training(training) => training,
+            Work::Statistics(columns) => {
+                let questions = questions(columns);
+                return Ok(Promise {
+                    task,
+                    kind: DataKind::Statistics,
+                    schema: statistics::schema(&questions)?,
+                    protection: Protection::Lattice,
+                    bound: Some(statistics::bound(&questions)?),
+                    local_steps: 1,
+                    metrics: Vec::new(),
+                });
+            }
+        };
+        if training.train.executor == ExecutorKind::Process {
             let detail = "`executor = \"process\"` is not built in this version";
             return Err(Reason::new(Code::NotBuilt, detail));
         }
-        let bound = record_bound(job)?;
+        let bound = record_bound(training)?;
         Ok(Promise {
+            task,
             kind: match bound {
                 Some(_) => DataKind::Gradient,
                 None => DataKind::WeightDiff,
             },
-            schema: model(job).schema(),
+            schema: model(training).schema(),
             protection: match bound {
                 Some(_) => Protection::Lattice,
                 None => Protection::Plain,
             },
             bound,
-            local_steps: job.train.local_steps,
+            local_steps: training.train.local_steps,
             metrics: Vec::new(),
         })
     }
 
     fn initial(&self, job: &Job) -> Result<Tensors, Reason> {
-        Ok(initial(&*model(job), job.seed()))
+        match &job.work {
+            Work::Training(training) => Ok(initial(&*model(training), job.seed())),
+            // A question is asked by the names and shapes of its answers.
+            Work::Statistics(columns) => {
+                let schema = statistics::schema(&questions(columns))?;
+                let zeros = vec![0.0; schema.elements() as usize];
+                Ok(tensors(&schema, &zeros))
+            }
+        }
     }
 
     fn executor(&self, job: &Job, dataset: &Dataset) -> Result<Box<dyn Executor>, Reason> {
-        let table = Table::load(&dataset.path, &job.features, &job.model.label);
+        let training = match (&job.work, self.prover) {
+            (Work::Training(training), _) => training,
+            (Work::Statistics(columns), Some(prover)) => {
+                let wanted: Vec<(&str, [f64; 2])> =
+                    columns.iter().map(|column| (column.name.as_str(), column.range)).collect();
+                let file = std::fs::File::open(&dataset.path).map_err(|_| DataError::Unreadable);
+                let read = file.and_then(|file| data::columns(file, &wanted));
+                let values = read.map_err(|error| unreadable(&error))?;
+                return Ok(Box::new(Statistics::new(questions(columns), values, prover)));
+            }
+            (Work::Statistics(_), None) => {
+                let detail = "statistics need leave to prove sensitivities";
+                return Err(Reason::new(Code::MissingSensitivity, detail));
+            }
+        };
+        let table = Table::load(&dataset.path, &training.features, &training.model.label);
         let table = table.map_err(|error| unreadable(&error))?;
-        Ok(match (record_bound(job)?, self.prover) {
+        Ok(match (record_bound(training)?, self.prover) {
             (Some(bound), Some(prover)) => {
-                Box::new(RecordSums::new(model(job), table, bound, prover))
+                Box::new(RecordSums::new(model(training), table, bound, prover))
             }
             _ => Box::new(LocalSteps::new(
-                model(job),
+                model(training),
                 table,
-                job.train.local_steps,
-                job.train.batch,
-                job.train.learning_rate,
+                training.train.local_steps,
+                training.train.batch,
+                training.train.learning_rate,
             )),
         })
     }
 
     fn evaluator(&self, job: &Job, data: &Path) -> Result<Box<dyn Executor>, Reason> {
-        let label = job.evaluation.as_ref().map_or(&job.model.label, |e| &e.label);
-        let table = Table::load(data, &job.features, label).map_err(|error| unreadable(&error))?;
-        Ok(Box::new(Evaluator::new(model(job), table)))
+        let training = job.training()?;
+        let label = job.evaluation.as_ref().map_or(&training.model.label, |e| &e.label);
+        let table =
+            Table::load(data, &training.features, label).map_err(|error| unreadable(&error))?;
+        Ok(Box::new(Evaluator::new(model(training), table)))
     }
 }

@@ -23,6 +23,67 @@ pub enum DataError {
     MissingColumn(String),
 }
 
+/// Rows of a CSV file, its columns by name.
+struct Rows<R> {
+    reader: csv::Reader<R>,
+    header: csv::ByteRecord,
+    record: csv::ByteRecord,
+}
+
+impl<R: std::io::Read> Rows<R> {
+    fn new(csv: R) -> Result<Self, DataError> {
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(csv);
+        let header = reader.byte_headers().map_err(|_| DataError::Unreadable)?.clone();
+        Ok(Self { reader, header, record: csv::ByteRecord::new() })
+    }
+
+    fn column(&self, name: &str) -> Result<usize, DataError> {
+        let at = self.header.iter().position(|field| field == name.as_bytes());
+        at.ok_or_else(|| DataError::MissingColumn(name.to_owned()))
+    }
+
+    /// Goes on to the next row, if there is one.
+    fn next(&mut self) -> Result<bool, DataError> {
+        self.reader.read_byte_record(&mut self.record).map_err(|_| DataError::Unreadable)
+    }
+
+    /// A cell of the row; NaN where it is no number.
+    fn number(&self, at: usize) -> f64 {
+        let text = self.record.get(at).and_then(|cell| std::str::from_utf8(cell).ok());
+        text.and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
+    }
+}
+
+/// A number on its way from a public range to [−1, 1].
+fn scaled(x: f64, [low, high]: [f64; 2]) -> f64 {
+    2.0 * (x - low) / (high - low) - 1.0
+}
+
+/// The numbers of some columns, each mapped from its public range to [−1, 1]; cells that hold none
+/// are left out.
+///
+/// # Errors
+/// When the file cannot be read, or a column is missing.
+pub fn columns(
+    csv: impl std::io::Read,
+    wanted: &[(&str, [f64; 2])],
+) -> Result<Vec<Vec<f64>>, DataError> {
+    let mut rows = Rows::new(csv)?;
+    let places = wanted.iter().map(|(name, range)| Ok((rows.column(name)?, *range)));
+    let places = places.collect::<Result<Vec<_>, DataError>>()?;
+    let mut columns = vec![Vec::new(); places.len()];
+    while rows.next()? {
+        for (column, (at, range)) in columns.iter_mut().zip(&places) {
+            let x = rows.number(*at);
+            if x.is_finite() {
+                column.push(scaled(x, *range));
+            }
+        }
+    }
+    Ok(columns)
+}
+
 /// Rows with their labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -58,35 +119,22 @@ impl Table {
         features: &BTreeMap<String, [f64; 2]>,
         label: &str,
     ) -> Result<Self, DataError> {
-        let mut reader =
-            csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(csv);
-        let header = reader.byte_headers().map_err(|_| DataError::Unreadable)?;
-        let column = |name: &str| {
-            let at = header.iter().position(|field| field == name.as_bytes());
-            at.ok_or_else(|| DataError::MissingColumn(name.to_owned()))
-        };
-        let label = column(label)?;
+        let mut rows = Rows::new(csv)?;
+        let label = rows.column(label)?;
         let columns = features
             .iter()
-            .map(|(name, range)| Ok((column(name)?, *range)))
+            .map(|(name, range)| Ok((rows.column(name)?, *range)))
             .collect::<Result<Vec<_>, DataError>>()?;
         let mut table = Self { width: columns.len() + 1, rows: Vec::new(), labels: Vec::new() };
-        let mut record = csv::ByteRecord::new();
-        while reader.read_byte_record(&mut record).map_err(|_| DataError::Unreadable)? {
-            let number = |at: usize| {
-                let text = record.get(at).and_then(|cell| std::str::from_utf8(cell).ok());
-                text.and_then(|text| text.parse::<f64>().ok()).unwrap_or(f64::NAN)
-            };
-            let row: Vec<f64> = columns
-                .iter()
-                .map(|&(at, [low, high])| 2.0 * (number(at) - low) / (high - low) - 1.0)
-                .collect();
+        while rows.next()? {
+            let row: Vec<f64> =
+                columns.iter().map(|&(at, range)| scaled(rows.number(at), range)).collect();
             let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
             // A row of zeros stays one.
             let scale = if norm == 0.0 { 0.0 } else { FEATURES.sqrt() / norm };
             table.rows.extend(row.iter().map(|x| (x * scale) as f32));
             table.rows.push(CONSTANT.sqrt() as f32);
-            let class = number(label);
+            let class = rows.number(label);
             let whole = class >= 0.0 && class.fract() == 0.0 && class < 1e9;
             table.labels.push(if whole { class as usize } else { NO_CLASS });
         }

@@ -92,11 +92,15 @@ struct Table<'a> {
 impl Table<'_> {
     fn show(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Preparing { job, rounds, sites, workspace, moved, budgets } => {
+            RunEvent::Preparing { job, workflow, rounds, sites, workspace, moved, budgets } => {
                 self.planned = *rounds;
                 self.sites = *sites;
                 self.budgets.clone_from(budgets);
-                let title = format!("{job} · FedAvg · {rounds} rounds · {sites} sites");
+                let what = match *workflow {
+                    "fedavg" => format!("FedAvg · {rounds} rounds"),
+                    other => other.to_owned(),
+                };
+                let title = format!("{job} · {what} · {sites} sites");
                 self.out.note(&format!("{BOLD}{title}{BOLD:#}"));
                 self.out.note(&format!("workspace {}", workspace.display()));
                 if let Some(moved) = moved {
@@ -201,6 +205,22 @@ fn words(result: &RunResult, job: String) -> String {
             &format!("\n{}", status.as_str()),
             &format!("after {} of {} rounds, {took}", result.rounds_done, result.rounds_planned),
         ),
+    }
+    for known in &result.statistics {
+        let number =
+            |x: f64| format!("{:.4}", x).trim_end_matches('0').trim_end_matches('.').to_owned();
+        let mut body = format!("count {:.0} ± {:.1}", known.count, known.count_error);
+        if let Some(mean) = known.mean {
+            let error = known.mean_error.map_or(String::new(), |x| format!(" ± {}", number(x)));
+            body.push_str(&format!(" · mean {}{error}", number(mean)));
+        }
+        if let Some(variance) = known.variance {
+            body.push_str(&format!(" · sd {}", number(variance.sqrt())));
+        }
+        if let Some([_, median, _]) = known.quartiles {
+            body.push_str(&format!(" · median {}", number(median)));
+        }
+        line(&known.column, &body);
     }
     if let Some(error) = &result.error {
         let help = error.help.clone().unwrap_or_default();

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use privet_core::DataKind;
 use privet_core::aggregate::Combine;
 use privet_core::tensor::{Tensor, Tensors, Values};
-use privet_gate::{Average, Fedavg as Settings, Job};
+use privet_gate::{Average, ServerStep, Training};
 
 use crate::checkpoint::{Checkpoint, State};
 use crate::record::{Failure, Metrics};
@@ -28,7 +28,8 @@ type Flat = BTreeMap<String, Vec<f64>>;
 
 /// The workflow.
 pub(crate) struct Fedavg {
-    settings: Settings,
+    settings: ServerStep,
+    rounds: u32,
     kind: DataKind,
     /// C of the formulas; 1 for weight diffs.
     clip: f64,
@@ -43,7 +44,8 @@ pub(crate) struct Fedavg {
 
 impl Fedavg {
     pub(crate) fn new(
-        job: &Job,
+        training: &Training,
+        rounds: u32,
         kind: DataKind,
         initial: Tensors,
         from: Option<Checkpoint>,
@@ -55,10 +57,11 @@ impl Fedavg {
             tensors.0.iter().map(zeros).collect::<Flat>()
         };
         let mut workflow = Self {
-            settings: job.fedavg.clone(),
+            settings: training.server,
+            rounds,
             kind,
             clip: match kind {
-                DataKind::Gradient => job.train.record_clip.unwrap_or(1.0),
+                DataKind::Gradient => training.train.record_clip.unwrap_or(1.0),
                 _ => 1.0,
             },
             next: 1,
@@ -87,7 +90,7 @@ impl Fedavg {
     }
 
     fn step(&mut self, round: u32, tensors: &Tensors, weights: &BTreeMap<String, f64>) {
-        let (rate, momentum) = (self.settings.server_learning_rate, self.settings.server_momentum);
+        let (rate, momentum) = (self.settings.learning_rate, self.settings.momentum);
         let sign = if self.kind == DataKind::Gradient { -1.0 } else { 1.0 };
         for (name, tensor) in &tensors.0 {
             let weight = weights.get(name).copied().unwrap_or(1.0);
@@ -105,7 +108,7 @@ impl Fedavg {
                 }
             });
         }
-        if self.settings.average == Average::Tail && round > self.settings.rounds / 2 {
+        if self.settings.average == Average::Tail && round > self.rounds / 2 {
             self.tail_rounds += 1.0;
             for (name, model) in &self.model {
                 if let Some(tail) = self.tail.get_mut(name) {
@@ -113,20 +116,6 @@ impl Fedavg {
                 }
             }
         }
-    }
-
-    /// What a checkpoint keeps.
-    pub(crate) fn state(&self) -> State {
-        let group = |values: &Flat| self.shaped(values, Values::F64);
-        let mut tensors = BTreeMap::from([("model", group(&self.model))]);
-        // What these hold is zero, or never looked at, where the job does not use them.
-        if self.settings.server_momentum > 0.0 {
-            tensors.insert("velocity", group(&self.velocity));
-        }
-        if self.settings.average == Average::Tail {
-            tensors.insert("tail", group(&self.tail));
-        }
-        State { tensors, numbers: BTreeMap::from([("tail-rounds", self.tail_rounds)]) }
     }
 
     fn shaped(&self, values: &Flat, make: impl Fn(Vec<f64>) -> Values) -> Tensors {
@@ -152,6 +141,19 @@ fn narrow(values: Vec<f64>) -> Values {
 }
 
 impl Workflow for Fedavg {
+    fn state(&self) -> State {
+        let group = |values: &Flat| self.shaped(values, Values::F64);
+        let mut tensors = BTreeMap::from([("model", group(&self.model))]);
+        // What these hold is zero, or never looked at, where the job does not use them.
+        if self.settings.momentum > 0.0 {
+            tensors.insert("velocity", group(&self.velocity));
+        }
+        if self.settings.average == Average::Tail {
+            tensors.insert("tail", group(&self.tail));
+        }
+        State { tensors, numbers: BTreeMap::from([("tail-rounds", self.tail_rounds)]) }
+    }
+
     fn run(&mut self, rounds: &mut Rounds<'_>) -> Result<Metrics, Failure> {
         let combine = match self.kind {
             DataKind::Gradient => Combine::Sum,
@@ -188,15 +190,8 @@ mod tests {
     fn workflow(kind: DataKind, average: Average) -> Fedavg {
         let initial = Tensors::from_iter([("w".to_owned(), Tensor::vector(vec![1.0, 2.0]))]);
         Fedavg {
-            settings: Settings {
-                rounds: 4,
-                min_sites: 1,
-                sample: 1.0,
-                round_timeout: std::time::Duration::from_secs(1),
-                server_learning_rate: 2.0,
-                server_momentum: 0.5,
-                average,
-            },
+            settings: ServerStep { learning_rate: 2.0, momentum: 0.5, average },
+            rounds: 4,
             kind,
             clip: if kind == DataKind::Gradient { 0.5 } else { 1.0 },
             next: 1,

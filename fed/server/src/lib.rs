@@ -16,9 +16,9 @@ mod record;
 mod rounds;
 mod run;
 mod spool;
+mod statistics;
 mod workflow;
 
 pub use checkpoint::{read_model, write_model};
 pub use record::{Failure, Metrics, Outcome, Progress, RoundRecord, SiteRecord, Status};
 pub use run::{OUTCOME_FILE, PROGRESS_FILE, ServerError, run};
-pub use workflow::Workflow;

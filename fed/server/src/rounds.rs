@@ -10,7 +10,7 @@ use privet_core::filter::Cancel;
 use privet_core::flow::Promise;
 use privet_core::tensor::Tensors;
 use privet_core::{Code, Content, DataKind, Message, Reason, Refusal, Stage};
-use privet_gate::Fedavg;
+use privet_gate::Schedule;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
@@ -19,12 +19,12 @@ use crate::federation::{Closed, Federation};
 use crate::record::{Failure, Metrics, Progress, RoundRecord};
 
 /// Runs rounds for a workflow.
-pub struct Rounds<'a> {
+pub(crate) struct Rounds<'a> {
     pub(crate) federation: &'a Federation,
     pub(crate) runtime: Handle,
     pub(crate) run: &'a str,
     pub(crate) job: &'a str,
-    pub(crate) settings: &'a Fedavg,
+    pub(crate) settings: &'a Schedule,
     pub(crate) promise: &'a Promise,
     pub(crate) cancel: &'a Cancel,
     pub(crate) evaluator: Option<Box<dyn Executor>>,
@@ -57,7 +57,7 @@ impl Rounds<'_> {
         let started = Instant::now();
         self.stopped()?;
         let gate = self.federation.gate();
-        let task = Message::new("train", DataKind::Weights, Content::Plain(model));
+        let task = Message::new(self.promise.task, DataKind::Weights, Content::Plain(model));
         let released =
             gate.release(task, number, self.cancel).map_err(|refusal| failure(&refusal))?;
         let parcel = released.handover().map_err(Failure::new)?;
@@ -143,7 +143,7 @@ impl Rounds<'_> {
             aggregator.add(&header, &mut body).map_err(Failure::new)?;
         }
         let sum = aggregator.finish().map_err(Failure::new)?;
-        let message = Message::new("train", self.promise.kind, Content::Plain(sum.sum));
+        let message = Message::new(self.promise.task, self.promise.kind, Content::Plain(sum.sum));
         let message = self
             .federation
             .gate()

@@ -9,16 +9,17 @@ use privet_core::admission::CertificateOnly;
 use privet_core::executor::Executor;
 use privet_core::filter::Cancel;
 use privet_core::{Code, Reason, Refusal, Registry, Stage};
-use privet_gate::{CompileError, Finding, Job, Loaded, Offer, ServerGate, Workload};
+use privet_gate::{CompileError, Finding, Job, Loaded, Offer, ServerGate, Work, Workload};
 use privet_wire::{ADDRESS_FILE, Kit, KitError, Role, serve};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use crate::checkpoint::{Checkpoint, write_model};
-use crate::fedavg::{Fedavg, GROUPS, NUMBERS};
+use crate::fedavg::{self, Fedavg};
 use crate::federation::{Federation, Roster, Shared};
 use crate::record::{Failure, Metrics, Outcome, Progress, Status};
 use crate::rounds::Rounds;
+use crate::statistics::{self, Statistics};
 use crate::workflow::Workflow;
 
 /// Where every event of a run is a line.
@@ -65,9 +66,13 @@ pub async fn run(
     let path = kit_folder.join(kit.job.as_deref().unwrap_or(Path::new("job.toml")));
     let Loaded { mut job, features } = Job::load(&path, &registry).map_err(ServerError::Job)?;
     if let Some(rounds) = kit.rounds {
-        job.fedavg.rounds = rounds;
+        job.schedule.rounds = rounds;
     }
-    let checkpoint = Checkpoint::read(kit_folder, &GROUPS, &NUMBERS)?;
+    let (groups, numbers) = match &job.work {
+        Work::Training(_) => (&fedavg::GROUPS[..], &fedavg::NUMBERS[..]),
+        Work::Statistics(_) => (&statistics::GROUPS[..], &[][..]),
+    };
+    let checkpoint = Checkpoint::read(kit_folder, groups, numbers)?;
     let identity_of_job = identity_of(&job);
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.job != identity_of_job) {
         let message = "the checkpoint is of another job: its model or training differs";
@@ -109,7 +114,7 @@ pub async fn run(
         progress.write(event);
         observer(event);
     };
-    let patience = JOIN.min(job.fedavg.round_timeout);
+    let patience = JOIN.min(job.schedule.round_timeout);
     let roster = gather(&federation, &kit.sites, patience, &cancel).await;
     observe(&Progress::Started {
         ready: roster.ready.iter().cloned().collect(),
@@ -118,9 +123,14 @@ pub async fn run(
     let startup_s = began.elapsed().as_secs_f64();
 
     let done = checkpoint.as_ref().map(|c| c.done.clone()).unwrap_or_default();
-    let planned = job.fedavg.rounds;
+    let planned = job.schedule.rounds;
     let begun = checkpoint.is_some();
-    let mut workflow = Fedavg::new(&job, promise.kind, initial, checkpoint);
+    let mut workflow: Box<dyn Workflow> = match &job.work {
+        Work::Training(training) => {
+            Box::new(Fedavg::new(training, planned, promise.kind, initial, checkpoint))
+        }
+        Work::Statistics(_) => Box::new(Statistics::new(initial, checkpoint)),
+    };
     if !begun {
         // A run that dies in its first round keeps its identity, by which sites know what they
         // have paid for.
@@ -144,7 +154,7 @@ pub async fn run(
                 runtime,
                 run: &run,
                 job: &identity_of_job,
-                settings: &job.fedavg,
+                settings: &job.schedule,
                 promise: &promise,
                 cancel: &cancel,
                 evaluator,
@@ -197,7 +207,13 @@ pub async fn run(
 
 /// Names what is trained and how. Rounds and quorum may change between a run and its resumption.
 fn identity_of(job: &Job) -> String {
-    let parts = format!("{:?}\0{:?}\0{:?}\0{}", job.model, job.train, job.features, job.name);
+    let work = match &job.work {
+        Work::Training(training) => {
+            format!("{:?}\0{:?}\0{:?}", training.model, training.train, training.features)
+        }
+        Work::Statistics(columns) => format!("{columns:?}"),
+    };
+    let parts = format!("{work}\0{}\0{}", job.dataset, job.name);
     Sha256::digest(parts).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -2,11 +2,12 @@
 
 use privet_core::tensor::Tensors;
 
+use crate::checkpoint::State;
 use crate::record::{Failure, Metrics};
 use crate::rounds::Rounds;
 
 /// A controller of rounds. It runs on a thread of its own and may block.
-pub trait Workflow: Send {
+pub(crate) trait Workflow: Send {
     /// Runs the job to its end, from where its checkpoint stands.
     ///
     /// # Errors
@@ -14,6 +15,9 @@ pub trait Workflow: Send {
     /// the job.
     fn run(&mut self, rounds: &mut Rounds<'_>) -> Result<Metrics, Failure>;
 
-    /// The model that would be delivered if the job ended now.
+    /// What would be delivered if the job ended now: a model, or a sum.
     fn model(&self) -> Tensors;
+
+    /// What a checkpoint keeps.
+    fn state(&self) -> State;
 }

@@ -105,9 +105,9 @@ fn no_rule_no_job() {
         _ => panic!("a refusal was expected"),
     };
     let mut other = job("");
-    other.train.dataset = "mr".into();
+    other.dataset = "mr".into();
     assert_eq!(code(&other), Code::UnknownDataset);
-    let statistics = Job { workflow: crate::WorkflowKind::Statistics, ..job("") };
+    let statistics = Job { work: crate::Work::Statistics(vec![]), ..job("") };
     assert_eq!(code(&statistics), Code::NoMatchingRule);
 }
 

@@ -12,8 +12,9 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Average, CurvePoint, Direction, Evaluation, ExecutorKind, Fedavg, Job, JobFilter, MAX_ROUNDS,
-    Model, ModelKind, Side, Simulate, SimulatedSite, Train, WorkflowKind, parse_duration,
+    Average, Column, CurvePoint, Direction, Evaluation, ExecutorKind, Job, JobFilter, MAX_ROUNDS,
+    Model, ModelKind, Schedule, ServerStep, Side, Simulate, SimulatedSite, Statistic, Train,
+    Training, Work, WorkflowKind, parse_duration,
 };
 use crate::filter_use::{self, FilterTable};
 use crate::finding::{Finding, Source, did_you_mean, parse};
@@ -31,6 +32,9 @@ mod file {
         pub fedavg: Option<Spanned<Fedavg>>,
         pub model: Option<Spanned<Model>>,
         pub train: Option<Spanned<Train>>,
+        pub statistics: Option<Spanned<Statistics>>,
+        #[serde(default)]
+        pub column: Vec<Spanned<Column>>,
         #[serde(default)]
         pub filter: Vec<FilterTable>,
         pub protect: Option<Protect>,
@@ -47,6 +51,24 @@ mod file {
     pub(super) struct Job {
         pub name: Spanned<String>,
         pub workflow: Spanned<WorkflowKind>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Statistics {
+        pub dataset: String,
+        pub min_sites: u32,
+        pub round_timeout: Option<Spanned<String>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct Column {
+        pub name: String,
+        pub range: [f64; 2],
+        pub ask: Vec<Statistic>,
+        #[serde(default = "ten")]
+        pub bins: u32,
     }
 
     #[derive(Deserialize)]
@@ -130,6 +152,9 @@ mod file {
         pub curve: Vec<Spanned<CurvePoint>>,
     }
 
+    fn ten() -> u32 {
+        10
+    }
     fn full() -> f64 {
         1.0
     }
@@ -211,10 +236,10 @@ impl Reader<'_> {
             self.error("invalid", message, file.job.name.span(), "for example `hospitals`");
         }
         let workflow = *file.job.workflow.get_ref();
-        if workflow != WorkflowKind::Fedavg {
+        if workflow == WorkflowKind::Psi {
             let message =
                 format!("the workflow `{}` is not built in this version", workflow.as_str());
-            let help = "write `workflow = \"fedavg\"`";
+            let help = "write `workflow = \"fedavg\"` or \"statistics\"";
             self.error("not-built", &message, file.job.workflow.span(), help);
             return None;
         }
@@ -223,21 +248,43 @@ impl Reader<'_> {
             self.error("not-built", message, 0..0, "leave it out");
         }
         let filters = self.filters(&file.filter, workflow);
-        let fedavg = self.section(file.fedavg, "fedavg");
-        let model = self.section(file.model, "model");
-        let train = self.section(file.train, "train");
-        let features = match features {
-            Some(features) => self.features(features),
-            None => BTreeMap::new(),
+        let (schedule, dataset, work) = if workflow == WorkflowKind::Statistics {
+            self.foreign(&[
+                ("fedavg", file.fedavg.is_some()),
+                ("model", file.model.is_some()),
+                ("train", file.train.is_some()),
+                ("evaluation", file.evaluation.is_some()),
+            ]);
+            let statistics = self.section(file.statistics, "statistics")?;
+            let work = Work::Statistics(self.columns(file.column, statistics.span()));
+            let span = statistics.span();
+            let file::Statistics { dataset, min_sites, round_timeout } = statistics.into_inner();
+            (self.schedule(1, min_sites, 1.0, round_timeout, &span), dataset, work)
+        } else {
+            self.foreign(&[
+                ("statistics", file.statistics.is_some()),
+                ("column", !file.column.is_empty()),
+            ]);
+            let fedavg = self.section(file.fedavg, "fedavg");
+            let model = self.section(file.model, "model");
+            let train = self.section(file.train, "train");
+            let features = match features {
+                Some(features) => self.features(features),
+                None => BTreeMap::new(),
+            };
+            let (fedavg, model, train) = (fedavg?, model?, train?);
+            if model.get_ref().features.is_none() || features.is_empty() {
+                let message = "the built-in models need the public range of every feature";
+                let help = "write `features = \"features.toml\"` with lines `column = [low, high]`";
+                self.error("missing-key", message, model.span(), help);
+            }
+            let dataset = train.get_ref().dataset.clone();
+            let (schedule, server) = self.fedavg(fedavg);
+            let (model, train) = (self.model(model), self.train(train));
+            let training = Training { server, model, train, features };
+            (schedule, dataset, Work::Training(Box::new(training)))
         };
-        let (fedavg, model, train) = (fedavg?, model?, train?);
-        let names_features = model.get_ref().features.is_some();
-        if !names_features || features.is_empty() {
-            let message = "the built-in models need the public range of every feature";
-            let help = "write `features = \"features.toml\"` with lines `column = [low, high]`";
-            self.error("missing-key", message, model.span(), help);
-        }
-        let needed = fedavg.get_ref().min_sites;
+        let needed = schedule.min_sites;
         let simulate = file.simulate.map(|simulate| {
             let span = simulate.span();
             let simulate = simulate.into_inner();
@@ -280,10 +327,9 @@ impl Reader<'_> {
         });
         Some(Job {
             name: file.job.name.into_inner(),
-            workflow,
-            fedavg: self.fedavg(fedavg),
-            model: self.model(model),
-            train: self.train(train),
+            schedule,
+            dataset,
+            work,
             filters,
             protect: file.protect,
             demand: Demand {
@@ -296,30 +342,101 @@ impl Reader<'_> {
                 label: evaluation.label,
             }),
             simulate,
-            features,
             source: self.source.clone(),
         })
     }
 
-    fn fedavg(&mut self, fedavg: Spanned<file::Fedavg>) -> Fedavg {
-        let span = fedavg.span();
-        let file = fedavg.into_inner();
+    /// Sections that belong to another workflow.
+    fn foreign(&mut self, sections: &[(&str, bool)]) {
+        for (section, _) in sections.iter().filter(|(_, present)| *present) {
+            let message = format!("this workflow has no section `{section}`");
+            let at = self.source.text.find(&format!("[{section}]")).unwrap_or(0);
+            self.error("unknown-key", &message, at..at + section.len() + 2, "leave it out");
+        }
+    }
+
+    fn columns(&mut self, columns: Vec<Spanned<file::Column>>, whole: Range<usize>) -> Vec<Column> {
+        if columns.is_empty() {
+            let help = "write [[column]] with name, range and what to ask";
+            self.error("missing-key", "statistics are of at least one column", whole, help);
+        }
+        let mut read: Vec<Column> = Vec::new();
+        for column in columns {
+            let span = column.span();
+            let file::Column { name, range, ask, bins } = column.into_inner();
+            let mut hold = |fine: bool, message: &str, help: &str| {
+                if !fine {
+                    self.error("invalid", message, span.clone(), help);
+                }
+            };
+            let [low, high] = range;
+            hold(
+                low.is_finite() && high.is_finite() && low < high,
+                "a column needs a finite public range, low before high",
+                "for example [0.0, 120.0]",
+            );
+            hold(!ask.is_empty(), "`ask` is empty", "for example [\"mean\"]");
+            hold(
+                (1..=10_000).contains(&bins),
+                "`bins` must lie between 1 and 10000",
+                "for example 10",
+            );
+            let twice = read.iter().any(|column| column.name == name);
+            hold(!twice, "the column is asked twice", "put all you ask of it in one [[column]]");
+            let plain = !name.is_empty() && !name.contains('.');
+            hold(plain, "a column's name has no `.`", "rename it in the table");
+            read.push(Column { name, range, ask, bins });
+        }
+        read
+    }
+
+    fn schedule(
+        &mut self,
+        rounds: u32,
+        min_sites: u32,
+        sample: f64,
+        round_timeout: Option<Spanned<String>>,
+        span: &Range<usize>,
+    ) -> Schedule {
         let mut hold = |fine: bool, message: &str, help: &str| {
             if !fine {
                 self.error("invalid", message, span.clone(), help);
             }
         };
         hold(
-            (1..=MAX_ROUNDS).contains(&file.rounds),
+            (1..=MAX_ROUNDS).contains(&rounds),
             "`rounds` must lie between 1 and a million",
             "for example 20",
         );
-        hold(file.min_sites >= 1, "`min-sites` must be at least 1", "for example 3");
+        hold(min_sites >= 1, "`min-sites` must be at least 1", "for example 3");
         hold(
-            file.sample > 0.0 && file.sample <= 1.0,
+            sample > 0.0 && sample <= 1.0,
             "`sample` must lie above 0 and be at most 1",
             "1.0 asks every site",
         );
+        let round_timeout = match round_timeout {
+            None => Some(Duration::from_secs(120)),
+            Some(text) => parse_duration(text.get_ref()),
+        };
+        hold(
+            round_timeout.is_some(),
+            "`round-timeout` is no duration",
+            "for example \"120s\" or \"10m\"",
+        );
+        let round_timeout = round_timeout.unwrap_or_default();
+        Schedule { rounds, min_sites, sample, round_timeout }
+    }
+
+    fn fedavg(&mut self, fedavg: Spanned<file::Fedavg>) -> (Schedule, ServerStep) {
+        let span = fedavg.span();
+        let file = fedavg.into_inner();
+        let schedule =
+            self.schedule(file.rounds, file.min_sites, file.sample, file.round_timeout, &span);
+        let mut hold = |fine: bool, message: &str, help: &str| {
+            if !fine {
+                self.error("invalid", message, span.clone(), help);
+            }
+        };
         hold(
             file.server_learning_rate.is_finite() && file.server_learning_rate > 0.0,
             "`server-learning-rate` must be finite and above 0",
@@ -330,24 +447,12 @@ impl Reader<'_> {
             "`server-momentum` must be at least 0 and below 1",
             "for example 0.9",
         );
-        let round_timeout = match file.round_timeout {
-            None => Some(Duration::from_secs(120)),
-            Some(text) => parse_duration(text.get_ref()),
-        };
-        hold(
-            round_timeout.is_some(),
-            "`round-timeout` is no duration",
-            "for example \"120s\" or \"10m\"",
-        );
-        Fedavg {
-            rounds: file.rounds,
-            min_sites: file.min_sites,
-            sample: file.sample,
-            round_timeout: round_timeout.unwrap_or_default(),
-            server_learning_rate: file.server_learning_rate,
-            server_momentum: file.server_momentum,
+        let server = ServerStep {
+            learning_rate: file.server_learning_rate,
+            momentum: file.server_momentum,
             average: file.average,
-        }
+        };
+        (schedule, server)
     }
 
     fn model(&mut self, model: Spanned<file::Model>) -> Model {
@@ -387,7 +492,6 @@ impl Reader<'_> {
         }
         Train {
             executor: file.executor,
-            dataset: file.dataset,
             record_clip: file.record_clip,
             local_steps: file.local_steps,
             batch: file.batch,
@@ -481,7 +585,8 @@ impl Reader<'_> {
                     ),
                     false => format!("there is no task `{name}`: the filter would never run"),
                 };
-                let help = did_you_mean(name, [workflow.task()], "this workflow asks: train");
+                let asks = format!("this workflow asks: {}", workflow.task());
+                let help = did_you_mean(name, [workflow.task()], &asks);
                 self.error("unknown-task", &message, value.span(), &help);
             }
         }
