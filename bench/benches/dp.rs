@@ -25,7 +25,8 @@ fn draws(criterion: &mut Criterion) {
     for (name, law) in laws.into_iter().chain([laplace]) {
         for backend in Backend::ALL {
             let Some(sampler) = Sampler::new(law).unwrap().on(backend) else { continue };
-            let ways: [(&str, fn() -> Session); 2] = [
+            type Open = fn() -> Session;
+            let ways: [(&str, Open); 2] = [
                 ("aes", || Session::open().unwrap()),
                 ("chacha12", || Session::portable().unwrap()),
             ];

@@ -58,10 +58,10 @@ impl Seed {
     }
 }
 
-/// A stream of secret words. Each is handed out once, by [`Words::fill`] or by [`Words::next`].
+/// A stream of secret words. Each is handed out once, by [`Words::fill`] or by [`Words::word`].
 pub struct Words {
     cipher: Cipher,
-    /// Words for `next`, from the end.
+    /// Words for `word`, from the end.
     buffer: Zeroizing<[u64; 32]>,
     buffered: usize,
 }
@@ -121,7 +121,7 @@ impl Words {
     }
 
     /// The next word.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         if self.buffered == 0 {
             let mut buffer = std::mem::take(&mut self.buffer);
             self.fill(&mut buffer[..]);

@@ -129,20 +129,20 @@ impl Sampler {
             if let Some(x) = x {
                 return x;
             }
-            word = more.next();
-            offset = if self.table.strip_bits > 16 { more.next() } else { word };
+            word = more.word();
+            offset = if self.table.strip_bits > 16 { more.word() } else { word };
         }
     }
 
     /// A trial outside the strips.
     fn outside(&self, more: &mut Words) -> Option<i64> {
         let width = self.table.shell_bits;
-        let word = more.next();
+        let word = more.word();
         let negative = word >> 63 == 1;
         let offset = (word & ((1 << width) - 1)) as i64;
         let mut shell = 0u32;
         loop {
-            let coins = more.next();
+            let coins = more.word();
             shell += coins.trailing_ones();
             if coins != u64::MAX {
                 break;

@@ -71,6 +71,7 @@ pub(crate) fn page(
 
 fn outcome(result: &RunResult) -> String {
     match result.status {
+        Status::Done if result.rounds_done == 1 => "The one round is done.".to_owned(),
         Status::Done => format!("All {} rounds are done.", result.rounds_done),
         status => format!(
             "Ended after {} of {} rounds: {}.",

@@ -24,12 +24,12 @@ pub(super) struct Uniform {
 impl Uniform {
     /// The 16 bits that a table's trial has used, and 48 more.
     pub(super) fn extend(first: u16, more: &mut Words) -> Self {
-        Self { bits: (u64::from(first) << 48) | (more.next() >> 16) }
+        Self { bits: (u64::from(first) << 48) | (more.word() >> 16) }
     }
 
     /// 64 new bits.
     pub(super) fn new(more: &mut Words) -> Self {
-        Self { bits: more.next() }
+        Self { bits: more.word() }
     }
 }
 
@@ -88,7 +88,7 @@ fn below_exactly(uniform: Uniform, factor: Factor, law: Law, x: i64, more: &mut 
         let (low, high) = exp_interval(&p, &q, precision);
         let shift = i64::from(exponent) + i64::from(factor.power) + bits as i64;
         let scaled = |u: UBig| match shift {
-            0.. => u * factor.tokens << precision,
+            0.. => (u * factor.tokens) << precision,
             _ => (u * factor.tokens) << (precision + shift.unsigned_abs() as usize),
         };
         let product = |e: UBig| match shift {
@@ -101,7 +101,7 @@ fn below_exactly(uniform: Uniform, factor: Factor, law: Law, x: i64, more: &mut 
         if scaled(u.clone()) >= product(high) {
             return false;
         }
-        u = (u << 64) + more.next();
+        u = (u << 64) + more.word();
         bits += 64;
     }
 }

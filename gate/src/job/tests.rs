@@ -16,7 +16,7 @@ fn a_whole_job_is_read() {
     assert_eq!(job.filters_at(Side::Site, Direction::Out).count(), 1);
     assert_eq!(job.filters_at(Side::Server, Direction::In).count(), 1);
     assert_eq!(job.demand.noise_multiplier_min, Some(2.0));
-    assert_eq!(job.features.len(), 2);
+    assert_eq!(job.training().unwrap().features.len(), 2);
 }
 
 #[test]

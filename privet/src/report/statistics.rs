@@ -64,7 +64,7 @@ fn bars(known: &ColumnAnswer, histogram: &Histogram) -> Markup {
     let y = |count: f64| (HEIGHT - BOTTOM) * (1.0 - count.max(0.0) / most);
     let edge = |at: usize| histogram.edges.get(at).map_or(String::new(), |&x| short(x));
     html! {
-        figure {
+        figure.trade {
             figcaption { (known.column) span.unit { " (records in each bin, with noise)" } }
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" {
                 title { "Histogram of " (known.column) }
