@@ -214,6 +214,29 @@ fn a_curve_shows_what_other_budgets_buy() {
     assert!(without.get("curve").is_none());
 }
 
+/// A quarter of the records a round, drawn in secret: it trains, and an account that counts Rényi
+/// divergences charges less for it; others charge for all records.
+#[test]
+fn a_sample_of_the_records_costs_less() {
+    let spent = |currency: &str| {
+        let demo = Demo::default();
+        demo.edit("job.toml", "record-clip = 0.5", "record-clip = 0.5\nsampling-rate = 0.25");
+        let line = format!("[[rule]]\nid = \"train\"");
+        let with = format!("currency = \"{currency}\"\n{line}");
+        demo.edit_sites(&SITES, &line, &with);
+        let (code, result) = demo.run(&[]);
+        assert_eq!(code, 0, "{result}");
+        assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.75, "{}", result["final"]);
+        result["sites"][0]["datasets"][0]["epsilon_spent"].as_f64().unwrap()
+    };
+    let (rdp, gaussian) = (spent("rdp"), spent("gaussian"));
+    assert!((gaussian - 4.983).abs() < 0.01, "{gaussian}");
+    assert!(rdp > 0.5 && rdp < 2.5, "{rdp}");
+    let demo = Demo::default();
+    demo.edit("job.toml", "record-clip = 0.5", "sampling-rate = 0.25");
+    assert_eq!(demo.run(&[]).0, 2, "sampling is the record trainer's");
+}
+
 /// Two of five sites a round, other ones in other rounds.
 #[test]
 fn a_sample_of_the_sites_is_asked() {

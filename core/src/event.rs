@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sensitivity::{Adjacency, Unit};
+use crate::sensitivity::{Adjacency, SamplingRate, Unit};
 
 /// One use of a data set by a mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct Event {
     /// What was done. Of noise that is shared, the multiplier is that of the sum, and widths are
     /// those of one share.
     pub mechanism: Mechanism,
+    /// The chance with which each unit took part, if not always.
+    pub sampled: Option<SamplingRate>,
     /// The fewest honest sites whose shares of noise are in a sum, when it is shared: ≥ 2.
     pub sharers: Option<u32>,
 }
@@ -90,6 +92,8 @@ impl std::fmt::Display for Event {
         let (name, z) = (self.mechanism.name(), self.mechanism.noise_multiplier());
         let shared = self.sharers.map_or(String::new(), |n| format!(", shared by {n}"));
         let (unit, adjacency) = (self.unit.as_str(), self.adjacency.as_str());
-        write!(f, "{name} z={z} ({unit}, {adjacency}{shared})")
+        let sampled =
+            self.sampled.map_or(String::new(), |rate| format!(", sampled {:.4}", rate.value()));
+        write!(f, "{name} z={z} ({unit}, {adjacency}{sampled}{shared})")
     }
 }

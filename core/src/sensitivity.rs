@@ -120,6 +120,31 @@ impl Norm {
     }
 }
 
+/// The chance with which each record takes part in a release, drawn anew and in secret every time
+/// (Poisson sampling): a whole number of 2^-32, so that what is drawn is what is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SamplingRate(u32);
+
+impl SamplingRate {
+    /// The largest rate that is at most `rate`; `None` unless that lies between 0 and 1, both
+    /// excluded.
+    pub fn new(rate: f64) -> Option<Self> {
+        let parts = rate * 4_294_967_296.0;
+        (parts >= 1.0 && rate < 1.0).then_some(Self(parts as u32))
+    }
+
+    /// As a number.
+    pub fn value(self) -> f64 {
+        f64::from(self.0) / 4_294_967_296.0
+    }
+
+    /// Whether a uniform word takes its record in.
+    pub const fn takes(self, word: u64) -> bool {
+        (word >> 32) < self.0 as u64
+    }
+}
+
 /// How far one unit can move a vector of lattice integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
@@ -131,6 +156,8 @@ pub struct Bound {
     pub lattice_units: u64,
     /// The lattice step, so that `lattice_units · step` is the bound in the data's own scale.
     pub step: Step,
+    /// The chance with which a unit contributes at all, if not always.
+    pub sampled: Option<SamplingRate>,
 }
 
 impl Bound {
@@ -168,7 +195,8 @@ pub struct Prover(pub(crate) ());
 ///
 /// # Guarantee
 /// For every two neighbouring (add/remove) data sets, the integers differ by at most
-/// `bound.lattice_units` in `bound.norm`.
+/// `bound.lattice_units` in `bound.norm`; and with `bound.sampled`, each record is in them with that
+/// chance, independently of all others and unknown to everybody.
 ///
 /// ```compile_fail,E0423
 /// use privet_core::sensitivity::{Bound, Lattice, Prover};
@@ -323,7 +351,8 @@ mod tests {
 
     fn lattice() -> Lattice {
         let step = Step::new(20).unwrap();
-        let bound = Bound { unit: Unit::Record, norm: Norm::L2, lattice_units: 7, step };
+        let bound =
+            Bound { unit: Unit::Record, norm: Norm::L2, lattice_units: 7, step, sampled: None };
         let vector = |values: Vec<i64>| {
             LatticeTensor::new(Shape::new(vec![values.len() as u64]).unwrap(), values).unwrap()
         };
@@ -344,7 +373,13 @@ mod tests {
 
     #[test]
     fn a_bound_says_something_of_every_norm() {
-        let bound = |norm| Bound { unit: Unit::Site, norm, lattice_units: 10, step: Step(0) };
+        let bound = |norm| Bound {
+            unit: Unit::Site,
+            norm,
+            lattice_units: 10,
+            step: Step(0),
+            sampled: None,
+        };
         let says = |from, to| bound(from).in_norm(to, 5);
         assert_eq!([Norm::L1, Norm::L2, Norm::Linf].map(|to| says(Norm::L1, to)), [10, 10, 10]);
         assert_eq!([Norm::L1, Norm::L2, Norm::Linf].map(|to| says(Norm::L2, to)), [23, 10, 10]);

@@ -190,7 +190,7 @@ impl Filter for Additive {
         });
         if !stronger {
             let (unit, adjacency, sharers) = (bound.unit, self.adjacency, self.sharers);
-            let event = Event { unit, adjacency, mechanism, sharers };
+            let event = Event { unit, adjacency, mechanism, sampled: bound.sampled, sharers };
             flow.charge(&self.prover, vec![event]);
         }
         Ok(flow)

@@ -136,7 +136,7 @@ fn a_record_tells_what_is_promised() {
     let noise = gaussian(1.0, Adjacency::AddRemove);
     let prover = prover();
     let release = |world| {
-        let mut sum = RecordSum::new(bound, 2);
+        let mut sum = RecordSum::new(bound, 2).unwrap();
         sum.add(&[0.1, 0.2]);
         sum.add(&[-3.0, 0.2]);
         if world {

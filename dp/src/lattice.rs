@@ -10,8 +10,12 @@
 
 use std::collections::BTreeMap;
 
-use privet_core::sensitivity::{Bound, Lattice, LatticeTensor, Norm, Prover, Step, Unit};
+use privet_core::sensitivity::{
+    Bound, Lattice, LatticeTensor, Norm, Prover, SamplingRate, Step, Unit,
+};
 use privet_core::tensor::Schema;
+use privet_core::{Code, Reason};
+use privet_crypto::{Seed, Words};
 
 /// Bits of the bound in lattice units: 2^20 ≤ c < 2^21. So fine that truncation (at most one unit
 /// a coordinate and record) vanishes against noise of at least one c, and that the discrete
@@ -36,7 +40,7 @@ pub fn bound_for(unit: Unit, norm: Norm, clip: f64) -> Option<Bound> {
     let step = Step::new(i16::try_from(exponent).ok()?)?;
     // A product with a power of two is exact, and c² stays far below 2^53.
     let lattice_units = (clip * 2f64.powi(exponent)).floor() as u64;
-    Some(Bound { unit, norm, lattice_units, step })
+    Some(Bound { unit, norm, lattice_units, step, sampled: None })
 }
 
 /// Integers within `bound`, in the direction of `values`; under l∞, each number is brought into
@@ -147,6 +151,8 @@ fn truncate(values: &[f32], scale: f64, most: f64, out: &mut [i64]) -> Length {
 /// record with a NaN or an infinity adds zero, which is within the bound, and is not reported: a
 /// refusal would tell about the data.
 pub struct RecordSum {
+    /// The sample that the records are of.
+    sample: Option<(SamplingRate, Words)>,
     bound: Bound,
     sum: Vec<i64>,
     record: Vec<i64>,
@@ -154,9 +160,23 @@ pub struct RecordSum {
 
 impl RecordSum {
     /// An empty sum of vectors of `coordinates` numbers. The bound's unit must be `record`.
-    pub fn new(bound: Bound, coordinates: usize) -> Self {
+    ///
+    /// # Errors
+    /// When a sample is to be drawn and the operating system gives no random bytes.
+    pub fn new(bound: Bound, coordinates: usize) -> Result<Self, Reason> {
         debug_assert_eq!(bound.unit, Unit::Record);
-        Self { bound, sum: vec![0; coordinates], record: vec![0; coordinates] }
+        let draw = |rate| match Seed::from_os() {
+            Ok(seed) => Ok((rate, Words::new(&seed))),
+            Err(error) => Err(Reason::new(Code::StorageFailed, error.to_string())),
+        };
+        let sample = bound.sampled.map(draw).transpose()?;
+        Ok(Self { sample, bound, sum: vec![0; coordinates], record: vec![0; coordinates] })
+    }
+
+    /// Draws whether the next record is in the sample; every record's caller asks once, and adds it
+    /// only then. Without sampling, it always is.
+    pub fn takes_next(&mut self) -> bool {
+        self.sample.as_mut().is_none_or(|(rate, words)| rate.takes(words.word()))
     }
 
     /// Adds one record's vector; a vector of another length adds nothing.
@@ -237,7 +257,7 @@ mod tests {
         ) {
             let bound = bound_for(Unit::Record, NORMS[norm], clip).unwrap();
             let sum = |skip: Option<usize>| {
-                let mut sum = RecordSum::new(bound, 7);
+                let mut sum = RecordSum::new(bound, 7).unwrap();
                 for (i, record) in records.iter().enumerate() {
                     if Some(i) != skip {
                         sum.add(record);
@@ -284,7 +304,7 @@ mod tests {
     #[test]
     fn a_record_that_is_not_finite_adds_nothing() {
         let bound = bound_for(Unit::Record, Norm::L2, 1.0).unwrap();
-        let mut sum = RecordSum::new(bound, 2);
+        let mut sum = RecordSum::new(bound, 2).unwrap();
         sum.add(&[f32::NAN, 1.0]);
         sum.add(&[f32::INFINITY, 1.0]);
         sum.add(&[0.25; 3]);

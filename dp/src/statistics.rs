@@ -162,7 +162,7 @@ pub fn bound(questions: &[Question]) -> Result<Bound, Reason> {
     let root = square.isqrt();
     let units = u64::try_from(root + u128::from(root * root < square)).unwrap_or(u64::MAX);
     let step = Step::new(BITS).ok_or_else(|| Reason::new(Code::InvalidJob, "no such step"))?;
-    Ok(Bound { unit: Unit::Record, norm: Norm::L2, lattice_units: units, step })
+    Ok(Bound { unit: Unit::Record, norm: Norm::L2, lattice_units: units, step, sampled: None })
 }
 
 /// The answers for one table: for each question the numbers of its column, scaled to [−1, 1], of the

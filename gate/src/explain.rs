@@ -303,6 +303,9 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
         _ => "Together they are what the site's training changed in the model".to_owned(),
     };
     text.push_str(&what);
+    if let Some(rate) = chain.flow.bound().and_then(|bound| bound.sampled) {
+        text.push_str(&format!(", of which each takes part with a chance of {:.4}", rate.value()));
+    }
     match (chain.flow.bound(), chain.events().first()) {
         (Some(bound), Some(event)) => {
             let moved = match (bound.unit, chain.dataset.adjacency) {

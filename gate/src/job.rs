@@ -218,6 +218,8 @@ pub struct Train {
     pub executor: ExecutorKind,
     /// Norm that every record's gradient is clipped to.
     pub record_clip: Option<f64>,
+    /// Chance with which each record takes part in a round, if not always.
+    pub sampling_rate: Option<f64>,
     /// Gradient steps a round.
     pub local_steps: u32,
     /// Records of a step; all of them when absent.

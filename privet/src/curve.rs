@@ -66,7 +66,13 @@ pub fn buy(
             coordinates: schema.elements(),
         };
         let meter = Meter::new(Currency::Gaussian, &Budget::lifetime(point.epsilon, delta));
-        let price = meter.price(&Event { unit: point.unit, adjacency, mechanism, sharers: None });
+        let price = meter.price(&Event {
+            unit: point.unit,
+            adjacency,
+            mechanism,
+            sampled: None,
+            sharers: None,
+        });
         price.is_some_and(|price| price.times(point.rounds).epsilon(delta) <= point.epsilon)
     };
     let z = least_multiplier(enough);
@@ -146,8 +152,8 @@ fn changed(
     if let Some(Value::Table(train)) = table.get_mut("train") {
         // By record the trainer clips; by site the gate does.
         let unused: &[&str] = match point.unit {
-            Unit::Record => &["batch", "learning-rate"],
-            Unit::Site => &["record-clip"],
+            Unit::Record => &["batch", "learning-rate", "sampling-rate"],
+            Unit::Site => &["record-clip", "sampling-rate"],
         };
         unused.iter().for_each(|key| drop(train.remove(*key)));
     }

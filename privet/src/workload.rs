@@ -5,7 +5,7 @@ use std::path::Path;
 use privet_core::executor::Executor;
 use privet_core::flow::Promise;
 use privet_core::message::Protection;
-use privet_core::sensitivity::{Bound, Norm, Prover, Unit};
+use privet_core::sensitivity::{Bound, Norm, Prover, SamplingRate, Unit};
 use privet_core::tensor::Tensors;
 use privet_core::{Code, DataKind, Reason};
 use privet_dp::lattice::bound_for;
@@ -53,7 +53,9 @@ fn record_bound(Training { model, train, .. }: &Training) -> Result<Option<Bound
         return invalid("`record-clip` takes every record in every round: leave `batch` out");
     }
     match bound_for(Unit::Record, Norm::L2, clip) {
-        Some(bound) => Ok(Some(bound)),
+        Some(bound) => {
+            Ok(Some(Bound { sampled: train.sampling_rate.and_then(SamplingRate::new), ..bound }))
+        }
         None => invalid("`record-clip` is too small or too large"),
     }
 }

@@ -23,11 +23,12 @@ fn incoming(model: &dyn Model, task: &Message) -> Option<Vec<f32>> {
 
 const NOT_THE_MODEL: &str = "the task's tensors are not the model's";
 
-/// One full-batch gradient sum with every record's gradient clipped and a proof of it.
+/// One gradient sum with every record's gradient clipped and a proof of it: over all records, or over
+/// a Poisson sample that is drawn anew in every round and told to nobody.
 ///
 /// # Guarantee
 /// The answer has Euclidean sensitivity `bound` under add/remove of a record; see
-/// [`RecordSum`]. It depends on the task's model and the table alone.
+/// [`RecordSum`]. It depends on the task's model, the table and the sample alone.
 pub struct RecordSums {
     model: Box<dyn Model>,
     table: Table,
@@ -48,10 +49,15 @@ impl Executor for RecordSums {
             return TaskResult::failed(NOT_THE_MODEL);
         };
         let mut gradient = vec![0.0; parameters.len()];
-        let mut sum = RecordSum::new(self.bound, parameters.len());
+        let Ok(mut sum) = RecordSum::new(self.bound, parameters.len()) else {
+            return TaskResult::failed("the machine gave no random numbers");
+        };
         for (row, label) in self.table.iter() {
             if cancel.is_cancelled() {
                 return TaskResult::failed("stopped");
+            }
+            if !sum.takes_next() {
+                continue;
             }
             self.model.gradient(&parameters, row, label, &mut gradient);
             sum.add(&gradient);
@@ -183,7 +189,7 @@ mod tests {
     use super::*;
     use crate::linear::Linear;
     use privet_core::Registry;
-    use privet_core::sensitivity::{Norm, Unit};
+    use privet_core::sensitivity::{Norm, SamplingRate, Unit};
     use privet_dp::lattice::bound_for;
 
     fn table(csv: &str) -> Table {
@@ -230,6 +236,28 @@ mod tests {
         for broken in ["1,nan,0.7", "1,inf,0.7", "1,,0.7", "7,0.5,0.7", "x,0.5,0.7"] {
             assert_eq!(distance(&base, &with(broken)), 0.0, "{broken}");
         }
+    }
+
+    /// Every record is in a tenth of the sums, whatever the others do.
+    #[test]
+    fn a_sample_takes_each_record_by_itself() {
+        let bound = Bound {
+            sampled: SamplingRate::new(0.1),
+            ..bound_for(Unit::Record, Norm::L2, 0.25).unwrap()
+        };
+        let csv = "y,a,b\n1,0.9,0.1\n";
+        let model = Linear::logistic(3);
+        let task = task(&model);
+        let mut trainer = RecordSums::new(Box::new(model), table(csv), bound, prover());
+        let mut taken = 0;
+        for _ in 0..4000 {
+            let answer = trainer.execute(&task, &Cancel::default()).message.unwrap();
+            let Content::Lattice(lattice) = answer.content else { panic!("a lattice") };
+            assert_eq!(lattice.sensitivity().unwrap().bound(), bound);
+            taken += u32::from(lattice.l2() > 0.0);
+        }
+        // Six standard deviations of a binomial of 4000 and 0.1.
+        assert!((f64::from(taken) - 400.0).abs() < 6.0 * 19.0, "{taken}");
     }
 
     #[test]

@@ -34,6 +34,7 @@ fn event(z: f64) -> Event {
             sigma_units: z * f64::from(1 << 20),
             coordinates: 31,
         },
+        sampled: None,
         sharers: None,
     }
 }

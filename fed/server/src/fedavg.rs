@@ -3,6 +3,7 @@
 //! ```text
 //!   gradient sums:   V ← m·V + S/(C·N),   W ← W − η·V      S = Σ sites' sums over their records,
 //!                                                          N = Σ declared records, C = record-clip
+//!                                                          (times the sampling rate, if there is one)
 //!   weight diffs:    V ← m·V + Σ wᵢΔᵢ/Σ wᵢ,  W ← W + η·V
 //! ```
 //! Everything after the sites' noise is post-processing. `average = "tail"` delivers the mean of
@@ -31,7 +32,7 @@ pub(crate) struct Fedavg {
     settings: ServerStep,
     rounds: u32,
     kind: DataKind,
-    /// C of the formulas; 1 for weight diffs.
+    /// C of the formulas, times the sampling rate; 1 for weight diffs.
     clip: f64,
     schema: Tensors,
     next: u32,
@@ -61,7 +62,10 @@ impl Fedavg {
             rounds,
             kind,
             clip: match kind {
-                DataKind::Gradient => training.train.record_clip.unwrap_or(1.0),
+                DataKind::Gradient => {
+                    training.train.record_clip.unwrap_or(1.0)
+                        * training.train.sampling_rate.unwrap_or(1.0)
+                }
                 _ => 1.0,
             },
             next: 1,
