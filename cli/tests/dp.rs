@@ -75,6 +75,8 @@ fn what_cannot_be_counted_is_usage() {
         "dp epsilon --mechanism laplace --noise-multiplier 1 --rounds 9 --delta 1e-5 --accountant exact --json",
         "dp calibrate --epsilon 0 --rounds 1 --delta 1e-5 --json",
         "dp calibrate --epsilon 1 --rounds 0 --delta 1e-5 --json",
+        "dp calibrate --epsilon 1e-9 --rounds 1 --delta 1e-12 --json",
+        "dp epsilon --noise-multiplier 1e-300 --rounds 1 --delta 1e-5 --json",
     ] {
         let (code, document) = dp(line);
         assert_eq!((code, &document["error"]["code"]), (2, &"usage".into()), "{line}");

@@ -221,9 +221,9 @@ fn a_sample_of_the_records_costs_less() {
     let spent = |currency: &str| {
         let demo = Demo::default();
         demo.edit("job.toml", "record-clip = 0.5", "record-clip = 0.5\nsampling-rate = 0.25");
-        let line = format!("[[rule]]\nid = \"train\"");
+        let line = "[[rule]]\nid = \"train\"";
         let with = format!("currency = \"{currency}\"\n{line}");
-        demo.edit_sites(&SITES, &line, &with);
+        demo.edit_sites(&SITES, line, &with);
         let (code, result) = demo.run(&[]);
         assert_eq!(code, 0, "{result}");
         assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.75, "{}", result["final"]);

@@ -22,6 +22,8 @@ pub struct Flow {
     pub protection: Protection,
     bound: Option<Bound>,
     events: Vec<Event>,
+    /// How many of the events stay, whatever noise follows.
+    kept: usize,
     /// Tensors that were taken out on the way, and the filter that did it.
     pub withheld: BTreeMap<String, &'static str>,
 }
@@ -36,6 +38,7 @@ impl Flow {
             protection: Protection::Plain,
             bound: None,
             events: Vec::new(),
+            kept: 0,
             withheld: BTreeMap::new(),
         }
     }
@@ -60,9 +63,22 @@ impl Flow {
         self.bound = None;
     }
 
-    /// Replaces what each message is charged with.
-    pub fn charge(&mut self, _: &Prover, events: Vec<Event>) {
-        self.events = events;
+    /// The events that stronger noise may still pay for: nothing has been decided by what they
+    /// noised. x + n₁ + n₂ is post-processing of x + n₁ and of x + n₂, so that one of them pays.
+    pub fn replaceable(&self) -> &[Event] {
+        &self.events[self.kept..]
+    }
+
+    /// Charges each message with an event, in the place of those that may be replaced.
+    pub fn charge(&mut self, _: &Prover, event: Event) {
+        self.events.truncate(self.kept);
+        self.events.push(event);
+    }
+
+    /// Says that a filter decides by the numbers as they are now: whether they go on is a release of
+    /// its own, with the noise that is in them so far. What was charged stays charged.
+    pub fn observe(&mut self) {
+        self.kept = self.events.len();
     }
 }
 
@@ -94,6 +110,7 @@ impl Promise {
             protection: self.protection,
             bound: self.bound,
             events: Vec::new(),
+            kept: 0,
             withheld: BTreeMap::new(),
         }
     }

@@ -28,6 +28,9 @@ pub struct Receipt {
     pub clip: Option<f64>,
     /// σ over sensitivity; absent when no noise was added.
     pub noise_multiplier: Option<f64>,
+    /// Standard deviation of that noise on each number, in the data's own scale.
+    #[serde(default)]
+    pub sigma: Option<f64>,
     /// ε spent from the data set's budget so far, this update included, at `delta`.
     pub epsilon_spent: Option<f64>,
     /// δ of the data set's budget.
@@ -94,6 +97,7 @@ mod tests {
             adjacency: Adjacency::AddRemove,
             clip: None,
             noise_multiplier: None,
+            sigma: None,
             epsilon_spent: None,
             delta: None,
             scheme: None,

@@ -32,6 +32,9 @@ pub struct FilterSpec {
     pub gives: &'static str,
     /// Formula and its source, where there is one.
     pub formula: &'static str,
+    /// Whether it refuses by names, shapes and settings alone, never by numbers. Believed of built-in
+    /// filters only.
+    pub blind: bool,
     /// The currencies that can count its noise; none where it adds no noise.
     pub counted_in: &'static [Currency],
     /// What it does not protect; each a sentence for `explain`.
@@ -54,6 +57,7 @@ impl FilterSpec {
             needs: "tensors",
             gives: "tensors",
             formula: "",
+            blind: false,
             counted_in: &[],
             not_protected: &[],
             refusals: &[],
@@ -123,6 +127,11 @@ impl Registry {
     /// The spec of a filter.
     pub fn spec(&self, name: &str) -> Option<&FilterSpec> {
         self.filters.get(name).map(|entry| &entry.spec)
+    }
+
+    /// Whether a filter is known to decide nothing by numbers.
+    pub fn is_blind(&self, name: &str) -> bool {
+        self.filters.get(name).is_some_and(|entry| entry.builtin && entry.spec.blind)
     }
 
     /// All specs, by name.

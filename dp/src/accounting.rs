@@ -122,7 +122,7 @@ impl Meter {
             _ => 0.0,
         };
         // The floats above are off by a few units of their last place.
-        let units = (cost * UNIT * (1.0 + 1e-12)).ceil();
+        let units = (cost * UNIT * (1.0 + 1e-12)).ceil().max(1.0);
         Some(Spent { meter: self, units: units as u128, coarseness })
     }
 }

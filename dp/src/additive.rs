@@ -40,6 +40,7 @@ pub(crate) const GAUSSIAN: FilterSpec = FilterSpec {
     not_protected: NOT_PROTECTED,
     refusals: REFUSALS,
     example: r#"{ filter = "gaussian", noise-multiplier = 4.0 }"#,
+    blind: true,
     ..FilterSpec::new(
         "gaussian",
         "Adds exact discrete Gaussian noise and charges the budget.",
@@ -61,6 +62,7 @@ pub(crate) const LAPLACE: FilterSpec = FilterSpec {
     not_protected: NOT_PROTECTED,
     refusals: REFUSALS,
     example: r#"{ filter = "laplace", noise-multiplier = 10.0 }"#,
+    blind: true,
     ..FilterSpec::new(
         "laplace",
         "Adds exact discrete Laplace noise and charges the budget.",
@@ -184,14 +186,14 @@ impl Filter for Additive {
         };
         // x + n₁ + n₂ is post-processing of x + n₁ and of x + n₂: of several noises on one
         // message one may pay for all. It is the stronger of two of a kind, else the later.
-        let stronger = flow.events().iter().any(|earlier| {
+        let stronger = flow.replaceable().iter().any(|earlier| {
             earlier.mechanism.name() == mechanism.name()
                 && earlier.mechanism.noise_multiplier() >= self.multiplier
         });
         if !stronger {
             let (unit, adjacency, sharers) = (bound.unit, self.adjacency, self.sharers);
             let event = Event { unit, adjacency, mechanism, sampled: bound.sampled, sharers };
-            flow.charge(&self.prover, vec![event]);
+            flow.charge(&self.prover, event);
         }
         Ok(flow)
     }

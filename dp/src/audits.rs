@@ -125,6 +125,7 @@ fn an_exchange_tells_what_is_promised() {
     let filters = [&*clip, &*noise];
     let release = |world| site(&filters, if world { 9.0 } else { -9.0 });
     assert!(!tells_too_much(1.0, 2.0, release));
+    assert!(tells_too_much(0.85, 2.0, release), "the audit is blind");
 }
 
 /// A record among others, at its clip.

@@ -35,15 +35,16 @@ pub(crate) const SPEC: FilterSpec = FilterSpec {
             doc: "what is scaled by one factor: \"update\" (default), \"layer\" (names up to the last dot) or \"tensor\"; each has an equal share of the bound",
         },
     ],
-    needs: "plain tensors, finite; exactly one of l2, l1, linf",
-    gives: "lattice integers with a proved sensitivity: unit site, in that norm",
+    needs: "plain tensors; exactly one of l2, l1, linf",
+    gives: "lattice integers with a proved sensitivity: unit site, in that norm; zeros for a part that holds NaN or an infinity",
     formula: "q = trunc(x·min(1, C/‖x‖)/γ), γ = 2^-k, for linf trunc(clamp(x, ±C)/γ); proved by ‖q‖ ≤ ⌊C/γ⌋ in integers",
     not_protected: &[
         "Clipping alone hides nothing: the clipped update leaves as it is unless noise follows.",
         "The bound is on the site's whole update; it says nothing about single records.",
     ],
-    refusals: &[Code::NotFinite, Code::WrongStage, Code::InvalidPolicy],
+    refusals: &[Code::WrongStage, Code::WrongContent, Code::InvalidPolicy],
     example: r#"{ filter = "clip", l2 = 1.0 }"#,
+    blind: true,
     ..FilterSpec::new("clip", "Scales the update down to a largest norm and proves it.", build)
 };
 
@@ -130,8 +131,10 @@ impl Clip {
                 floats.iter().map(|floats| vec![0; floats.len()]).collect();
             let floats: Vec<&[f32]> = floats.iter().map(|floats| &floats[..]).collect();
             let mut out: Vec<&mut [i64]> = integers.iter_mut().map(|out| &mut out[..]).collect();
+            // What is not finite counts as no update at all, which is within the bound: a refusal
+            // would tell about the data, and nobody would have paid for it.
             if !quantise(&floats, &share, &mut out) {
-                return None;
+                integers.iter_mut().for_each(|out| out.fill(0));
             }
             for ((name, tensor), integers) in part.iter().zip(integers) {
                 let tensor = LatticeTensor::new(tensor.shape().clone(), integers)?;
@@ -158,9 +161,9 @@ impl Filter for Clip {
             let detail = format!("plain tensors were expected, not {}", message.content.as_str());
             return Err(Reason::new(Code::WrongContent, detail));
         };
-        let lattice = self
-            .quantise(tensors)
-            .ok_or_else(|| Reason::new(Code::NotFinite, "the update holds NaN or an infinity"))?;
+        let lattice = self.quantise(tensors).ok_or_else(|| {
+            Reason::new(Code::WrongContent, "a tensor has another shape than it says")
+        })?;
         let lattice = Lattice::proven(&self.prover, lattice, self.bound);
         message.content = Content::Lattice(lattice);
         Ok(message)
@@ -331,9 +334,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nan_is_refused_and_integers_are_not_clipped_twice() {
-        let refused = apply(&*clip(1.0), plain(vec![f32::NAN]), &mut NoCharge).unwrap_err();
-        assert_eq!(refused.code, Code::NotFinite);
+    fn nan_counts_as_nothing_and_integers_are_not_clipped_twice() {
+        for broken in [f32::NAN, f32::INFINITY] {
+            let zeros = apply(&*clip(1.0), plain(vec![1.0, broken]), &mut NoCharge).unwrap();
+            let Content::Lattice(zeros) = zeros else { panic!("a lattice was expected") };
+            assert_eq!(zeros.l2(), 0.0);
+        }
         let once = apply(&*clip(1.0), plain(vec![1.0]), &mut NoCharge).unwrap();
         let twice = apply(&*clip(1.0), once, &mut NoCharge).unwrap_err();
         assert_eq!(twice.code, Code::WrongContent);

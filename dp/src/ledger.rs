@@ -133,8 +133,9 @@ impl Ledger for SiteLedger {
         let refuse = |detail: String| Err(Failure(Reason::new(Code::InvalidPolicy, detail)));
         let opened: Result<(), Failure> = self.store.write(|tx| {
             let mut meter = Meter::new(account.currency, &account.budget);
+            let mut contents = Vec::new();
             for (name, known) in tx.scan(ACCOUNTS, b"")? {
-                let Known { account: known, meter: counted } = read(&known)?;
+                let Known { account: known, meter: counted, contents: held } = read(&known)?;
                 if name == account.dataset.as_bytes() {
                     if (known.unit, known.adjacency, known.currency)
                         != (account.unit, account.adjacency, account.currency)
@@ -147,15 +148,16 @@ impl Ledger for SiteLedger {
                             known.currency.as_str()
                         ));
                     }
-                    meter = counted;
-                } else if account.content.is_some() && known.content == account.content {
+                    (meter, contents) = (counted, held);
+                } else if account.content.as_ref().is_some_and(|content| held.contains(content)) {
                     return refuse(format!(
                         "data set `{}` holds the same table as `{}`: two names would be two budgets for the same people",
                         account.dataset, known.dataset
                     ));
                 }
             }
-            let known = Known { account: account.clone(), meter };
+            contents.extend(account.content.clone().filter(|content| !contents.contains(content)));
+            let known = Known { account: account.clone(), meter, contents };
             tx.put(ACCOUNTS, account.dataset.as_bytes(), &write(&known)?)?;
             Ok(())
         });
@@ -171,10 +173,9 @@ impl Ledger for SiteLedger {
         let reserved: Result<ReservationId, Failure> = self.store.write(|tx| {
             let known = tx.get(ACCOUNTS, dataset.as_bytes())?;
             let known: Known = read(&known.ok_or_else(|| unknown(dataset))?)?;
-            let now = self.now()?;
             let entries = tx.scan(ENTRIES, &prefix(dataset))?;
             let entries = entries.iter().map(|(_, entry)| read(entry)).collect::<Result<_, _>>()?;
-            let book = Book::new(known, entries, now);
+            let book = Book::new(known, entries, self.now()?);
             book.check(dataset, purpose, events).map_err(Failure)?;
             let id = match tx.get(COUNTER, b"")? {
                 Some(last) => read::<u64>(&last)? + 1,
@@ -183,7 +184,7 @@ impl Ledger for SiteLedger {
             let mut key = prefix(dataset);
             key.extend(id.to_be_bytes());
             let entry = Entry {
-                at: now.to_string(),
+                at: book.now.to_string(),
                 purpose: purpose.clone(),
                 events: events.to_vec(),
                 state: EntryState::Reserved,

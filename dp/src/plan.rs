@@ -122,7 +122,9 @@ pub fn calibrate(
         }
         _ => pld::calibrate(rate, rounds, adjacency, target, delta)?,
     };
-    Ok((z, at(z)?, accountant))
+    let reached = at(z)?;
+    // Neither bisection says so when its range ends first.
+    if reached > target { Err(pld::Error::TooLarge.into()) } else { Ok((z, reached, accountant)) }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub(crate) const SPEC: FilterSpec = FilterSpec {
     gives: "nothing: every job that this rule matches is refused before it starts",
     refusals: &[Code::Blocked],
     example: r#"{ filter = "block", because = "the ethics vote is pending" }"#,
+    blind: true,
     ..FilterSpec::new("block", "Refuses everything.", build)
 };
 

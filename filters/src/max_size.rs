@@ -20,6 +20,7 @@ pub(crate) const SPEC: FilterSpec = FilterSpec {
     not_protected: &["Few bytes can say much."],
     refusals: &[Code::TooLarge, Code::WrongContent],
     example: r#"{ filter = "max-size", bytes = "2 GiB" }"#,
+    blind: true,
     ..FilterSpec::new("max-size", "Refuses a message of more bytes than this.", build)
 };
 

@@ -19,6 +19,7 @@ pub(crate) const SPEC: FilterSpec = FilterSpec {
         Code::WrongContent,
     ],
     example: r#"{ filter = "schema" }"#,
+    blind: true,
     ..FilterSpec::new(
         "schema",
         "Refuses a message whose tensors are not exactly the task's.",

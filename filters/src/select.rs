@@ -31,6 +31,7 @@ pub(crate) const ALLOW: FilterSpec = FilterSpec {
     not_protected: BY_NAME,
     refusals: &[Code::InvalidPolicy, Code::MissingTensor, Code::WrongContent],
     example: r#"{ filter = "allow-tensors", names = ["encoder.*", "head.weight"] }"#,
+    blind: true,
     ..FilterSpec::new("allow-tensors", "Lets only the named tensors pass.", allow)
 };
 
@@ -41,6 +42,7 @@ pub(crate) const EXCLUDE: FilterSpec = FilterSpec {
     not_protected: BY_NAME,
     refusals: &[Code::InvalidPolicy, Code::MissingTensor, Code::WrongContent],
     example: r#"{ filter = "exclude-tensors", names = ["embedding.*"] }"#,
+    blind: true,
     ..FilterSpec::new("exclude-tensors", "Withholds the named tensors.", exclude)
 };
 

@@ -184,6 +184,15 @@ impl Chain {
         self.flow.events()
     }
 
+    /// Standard deviation of the noise that is charged, on each number and in the data's own scale;
+    /// noise that other noise pays for comes on top.
+    pub fn sigma(&self) -> Option<f64> {
+        let step = self.flow.bound()?.step.value();
+        let squares = self.events().iter().map(|event| event.mechanism.deviation_units().powi(2));
+        let sum: f64 = squares.sum();
+        (sum > 0.0).then(|| sum.sqrt() * step)
+    }
+
     /// ε of so many rounds for whoever sees this site's updates without their seal, the data set's
     /// earlier charges left out; `None` where nothing is sealed.
     ///
@@ -226,6 +235,20 @@ impl Chain {
         }
     }
 
+    /// Whether this version can do what the chain asks for.
+    ///
+    /// # Errors
+    /// When it cannot: sealing is planned and explained, and not built.
+    pub fn can_run(&self) -> Result<(), Reason> {
+        match self.seal {
+            None => Ok(()),
+            Some(_) => {
+                let detail = "sealing (`protect`) is not built in this version";
+                Err(Reason::new(Code::NotBuilt, detail))
+            }
+        }
+    }
+
     /// Name of the rule.
     pub fn rule(&self) -> &str {
         &self.rule.id
@@ -238,7 +261,7 @@ impl Chain {
 
     /// σ over sensitivity of the noise that every round gets.
     pub fn noise_multiplier(&self) -> Option<f64> {
-        self.flow.events().first().map(|event| event.mechanism.noise_multiplier())
+        self.flow.events().last().map(|event| event.mechanism.noise_multiplier())
     }
 }
 
@@ -341,7 +364,10 @@ fn build(
     flow: Flow,
 ) -> Result<(Link, Flow), Reason> {
     let filter = registry.build(&used.name, &used.params, context)?;
-    let flow = filter.plan(flow)?;
+    let mut flow = filter.plan(flow)?;
+    if !registry.is_blind(&used.name) {
+        flow.observe();
+    }
     let name = used.name.clone();
     Ok((Link { name, owner, filter }, flow))
 }

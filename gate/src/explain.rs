@@ -7,7 +7,7 @@ use privet_core::ledger::{Ledger, Window, rounded_up};
 use privet_core::message::{DataKind, Protection};
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::tensor::Shape;
-use privet_core::{Code, Reason, Refusal, Registry};
+use privet_core::{Reason, Refusal, Registry};
 use serde::Serialize;
 
 use crate::chain::{Chain, CompileError};
@@ -177,7 +177,7 @@ fn allowed(
         unit: dataset.unit,
         adjacency: dataset.adjacency,
         view: if chain.seal.is_some() { "sum" } else { "local" },
-        mechanism: chain.events().first().map_or("none", |event| event.mechanism.name()),
+        mechanism: chain.events().last().map_or("none", |event| event.mechanism.name()),
         noise_multiplier: chain.noise_multiplier(),
         rounds,
         epsilon: paid.then_some(quote.planned),
@@ -233,13 +233,7 @@ fn allowed(
         let texts: Vec<_> = warnings.iter().map(|warning| warning.text.as_str()).collect();
         paragraphs.push(("Warning", texts.join(" ")));
     }
-    let refusal = chain.seal_suffices(ledger, SUBMITTER, rounds).and_then(|()| match &chain.seal {
-        None => Ok(()),
-        Some(_) => {
-            let detail = "sealing (`protect`) is not built in this version";
-            Err(Reason::new(Code::NotBuilt, detail))
-        }
-    });
+    let refusal = chain.seal_suffices(ledger, SUBMITTER, rounds).and_then(|()| chain.can_run());
     let refusal = refusal.err().map(|reason| {
         Refusal::new(&policy.site, privet_core::Stage::Job, reason).by_rule(&chain.rule.id)
     });
@@ -306,7 +300,7 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
     if let Some(rate) = chain.flow.bound().and_then(|bound| bound.sampled) {
         text.push_str(&format!(", of which each takes part with a chance of {:.4}", rate.value()));
     }
-    match (chain.flow.bound(), chain.events().first()) {
+    match (chain.flow.bound(), chain.events().last()) {
         (Some(bound), Some(event)) => {
             let moved = match (bound.unit, chain.dataset.adjacency) {
                 (Unit::Record, Adjacency::AddRemove) => {

@@ -207,9 +207,14 @@ pub struct Protect {
 
 impl Protect {
     /// The fewest honest sites in a sum that is opened: their noise is in it whatever the others
-    /// do. At least 2.
+    /// do. At least 2, in a file that was read.
     pub fn honest(&self) -> u32 {
-        self.min_sites.saturating_sub(self.colluders).max(2)
+        self.min_sites.saturating_sub(self.colluders)
+    }
+
+    /// Whether more than one honest site is in every sum.
+    pub(crate) fn hides(&self) -> bool {
+        self.min_sites >= self.colluders.saturating_add(2)
     }
 }
 

@@ -86,10 +86,7 @@ impl SiteGate {
         let refuse =
             |reason| Refusal::new(&self.policy.site, Stage::Job, reason).by_rule(&chain.rule.id);
         chain.seal_suffices(&*self.ledger, submitter, chain.rounds).map_err(refuse)?;
-        if chain.seal.is_some() {
-            let detail = "sealing (`protect`) is not built in this version";
-            return Err(refuse(Reason::new(Code::NotBuilt, detail)));
-        }
+        chain.can_run().map_err(refuse)?;
         let entry = AuditEntry {
             event: "open".to_owned(),
             job: Some(job.name.clone()),
@@ -342,7 +339,8 @@ impl Lane {
         }
         let schema = match (&message.content, promise.protection) {
             (Content::Plain(tensors), Protection::Plain) => {
-                if !tensors.all_finite() {
+                // In a chain that is paid for `clip` makes zeros of it, where a refusal would tell.
+                if self.chain.events().is_empty() && !tensors.all_finite() {
                     return refuse(Code::NotFinite, "the answer holds NaN or an infinity".into());
                 }
                 tensors.schema()
@@ -424,6 +422,7 @@ impl Lane {
             adjacency: chain.dataset.adjacency,
             clip: chain.flow.bound().map(|bound| bound.value()),
             noise_multiplier: chain.noise_multiplier(),
+            sigma: chain.sigma(),
             epsilon_spent: spent,
             delta: paid.then_some(chain.dataset.budget.delta),
             scheme: None,
@@ -445,9 +444,6 @@ impl Lane {
             dtype: slot.dtype,
         });
         let bytes: usize = encoded.body.iter().map(bytes::Bytes::len).sum();
-        let step = encoded.header.step.map_or(1.0, |step| step.value());
-        let sigma =
-            self.chain.events().first().map(|event| event.mechanism.deviation_units() * step);
         AuditEntry {
             event: "release".to_owned(),
             job: Some(self.job.clone()),
@@ -457,7 +453,7 @@ impl Lane {
             filters: self.chain.out.iter().map(chain::Link::tag).collect(),
             left: left.collect(),
             clip,
-            sigma: noise.and(sigma),
+            sigma: noise.and(self.chain.sigma()),
             // Without noise the norm is a number about the data; the log stays with the owner.
             norm,
             bytes: (encoded.head.len() + bytes) as u64,

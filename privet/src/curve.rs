@@ -10,7 +10,7 @@ use std::path::Path;
 use privet_core::event::{Event, Mechanism};
 use privet_core::filter::Cancel;
 use privet_core::ledger::{Budget, Currency};
-use privet_core::sensitivity::Unit;
+use privet_core::sensitivity::{Adjacency, Unit};
 use privet_dp::accounting::{Meter, least_multiplier};
 use privet_dp::lattice::FEWEST_UNITS;
 use privet_gate::{CurvePoint, Dataset, Job, Policy, Training};
@@ -56,9 +56,10 @@ pub fn buy(
         .iter()
         .filter_map(|(name, policy)| Some((name, policy.datasets.get(&job.dataset)?)))
         .collect();
-    let first = datasets.values().next();
-    let (adjacency, delta) =
-        first.map_or(Default::default(), |dataset| (dataset.adjacency, dataset.budget.delta));
+    // The noise must do for the strictest site.
+    let delta = datasets.values().map(|dataset| dataset.budget.delta).fold(1.0, f64::min);
+    let exchange = datasets.values().any(|dataset| dataset.adjacency == Adjacency::Replace);
+    let adjacency = if exchange { Adjacency::Replace } else { Adjacency::AddRemove };
     let enough = |z: f64| {
         let mechanism = Mechanism::Gaussian {
             noise_multiplier: z,
@@ -83,7 +84,7 @@ pub fn buy(
         std::fs::write(folder.path().join(format!("{name}.toml")), policy)?;
     }
     std::fs::write(folder.path().join("job.toml"), changed(job, &datasets, point)?)?;
-    std::fs::write(folder.path().join("features.toml"), features(training))?;
+    std::fs::write(folder.path().join("features.toml"), features(training)?)?;
     let options = RunOptions {
         job: folder.path().join("job.toml"),
         workspace: Some(folder.path().join("workspace")),
@@ -105,12 +106,12 @@ fn absolute(path: &Path) -> std::io::Result<Value> {
     Ok(Value::String(std::path::absolute(path)?.display().to_string()))
 }
 
-fn features(training: &Training) -> String {
-    let line = |(name, [low, high]): (&String, &[f64; 2])| {
-        let range = Value::Array(vec![Value::Float(*low), Value::Float(*high)]);
-        format!("{} = {range}\n", Value::String(name.clone()))
+fn features(training: &Training) -> std::io::Result<String> {
+    let range = |(name, [low, high]): (&String, &[f64; 2])| {
+        (name.clone(), Value::Array(vec![Value::Float(*low), Value::Float(*high)]))
     };
-    training.features.iter().map(line).collect()
+    let table: Table = training.features.iter().map(range).collect();
+    toml::to_string(&table).map_err(std::io::Error::other)
 }
 
 /// The job with a point's settings, on the sites of `datasets`.

@@ -83,7 +83,13 @@ pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
         (vec![finding.help(refusal.help.clone())], refusal.code.exit_code())
     };
     let (findings, exit_code) = match compiled {
-        Ok(Ok(_)) => return check,
+        Ok(Ok(chain)) => match chain.can_run() {
+            Ok(()) => return check,
+            Err(reason) => {
+                let stage = privet_core::Stage::Compile;
+                refused(&Refusal::new(&policy.site, stage, reason).by_rule(chain.rule()))
+            }
+        },
         Ok(Err(CompileError::Invalid(findings))) | Err(InspectError::Invalid(findings)) => {
             (findings, 2)
         }

@@ -284,8 +284,7 @@ fn left_rows(site: &SiteResult, letter: Option<&Explanation>) -> Markup {
     let leaves = letter.map(|letter| &letter.leaves[..]).unwrap_or_default();
     let receipt = site.receipt.as_ref();
     let clip = receipt.and_then(|r| r.clip);
-    let sigma =
-        receipt.and_then(|r| Some(r.noise_multiplier? * r.clip? * r.adjacency.factor() as f64));
+    let sigma = receipt.and_then(|r| r.sigma);
     let number =
         |x: Option<f64>| x.map_or("none".to_owned(), |x| format!("{}", (x * 1e3).round() / 1e3));
     let seal = receipt.and_then(|r| r.scheme.clone()).unwrap_or_else(|| "none".to_owned());

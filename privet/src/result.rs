@@ -59,6 +59,9 @@ pub struct RunResult {
     /// What other budgets would have bought.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<Bought>,
+    /// Why the curve ends before its last point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curve_error: Option<String>,
     /// What left without being charged to a budget.
     pub unaccounted: Vec<String>,
     /// Files of the workspace.
@@ -208,6 +211,7 @@ pub(crate) fn assemble(
         },
         statistics: statistics(workspace, job, &sites)?,
         curve: Vec::new(),
+        curve_error: None,
         unaccounted,
         artifacts: Artifacts {
             model: model.then(|| artifact("model.safetensors")),
@@ -244,8 +248,7 @@ fn statistics(
     }
     let square = |site: &SiteResult| {
         let receipt = site.receipt.as_ref().filter(|_| site.rounds_answered > 0)?;
-        let sigma = receipt.noise_multiplier? * receipt.clip? * receipt.adjacency.factor() as f64;
-        Some(sigma * sigma)
+        Some(receipt.sigma?.powi(2))
     };
     let noise = sites.iter().filter_map(square).sum::<f64>().sqrt();
     Ok(answers(columns, &privet_server::read_model(&path)?, noise))

@@ -66,6 +66,8 @@ pub enum RunEvent {
     Server(Progress),
     /// A point of the curve is done.
     Bought(Bought),
+    /// A point of the curve could not be run.
+    CurveEnded(String),
     /// A site could not take part at all.
     SiteFailed {
         /// Its name.
@@ -134,6 +136,10 @@ pub fn run(
     let Loaded { mut job, .. } =
         Job::load(&options.job, program.registry()).map_err(RunError::Invalid)?;
     if let Some(rounds) = options.rounds {
+        if job.training().is_err() {
+            let finding = job.source.error("invalid", "this workflow has one round", 0..0);
+            return Err(RunError::Invalid(vec![finding.help("leave --rounds out")]));
+        }
         job.schedule.rounds = rounds;
     }
     let Some(simulate) = job.simulate.clone() else {
@@ -188,12 +194,20 @@ pub fn run(
     let mut result = assemble(&workspace, &job, &policies, outcome)?;
     if options.curve && result.error.is_none() {
         for point in &simulate.curve {
-            let bought = curve::buy(built_in.built_in(), &job, &policies, point, cancel)?;
-            if cancel.is_cancelled() {
-                break;
+            match curve::buy(built_in.built_in(), &job, &policies, point, cancel) {
+                Ok(bought) if !cancel.is_cancelled() => {
+                    observer(&RunEvent::Bought(bought.clone()));
+                    result.curve.push(bought);
+                }
+                Ok(_) => break,
+                // The job itself is done, and its result stands.
+                Err(error) => {
+                    let why = error.to_string();
+                    observer(&RunEvent::CurveEnded(why.clone()));
+                    result.curve_error = Some(why);
+                    break;
+                }
             }
-            observer(&RunEvent::Bought(bought.clone()));
-            result.curve.push(bought);
         }
     }
     let text = serde_json::to_string_pretty(&result).map_err(std::io::Error::other)?;

@@ -13,6 +13,7 @@ pub mod faults;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{
     Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
@@ -150,19 +151,27 @@ impl Store {
     }
 }
 
-/// Makes an empty database that is there whole or not at all: a crash half-way would leave one that
-/// is refused as damaged for good.
+/// Makes an empty database that is there whole or not at all, and whose name is on disk: a crash
+/// half-way would leave one that is refused as damaged for good, or lose one that holds charges.
 fn create(path: &Path) -> Result<(), StoreError> {
-    let new = path.with_extension(format!("new-{}", std::process::id()));
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("new-{}-{number}", std::process::id()));
     let _ = std::fs::remove_file(&new);
     drop(Database::create(&new).map_err(opening)?);
-    let linked = std::fs::hard_link(&new, path);
-    std::fs::remove_file(&new).map_err(failed)?;
-    match linked {
+    std::fs::File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
+    let linked = match std::fs::hard_link(&new, path) {
         // Another process was faster.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked.map_err(failed),
-    }
+        // A file system without links; what another process made meanwhile is empty as well.
+        Err(_) => std::fs::rename(&new, path),
+        Ok(()) => Ok(()),
+    };
+    let _ = std::fs::remove_file(&new);
+    linked.map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = std::fs::File::open(folder.unwrap_or(Path::new(".")));
+    folder.and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 /// A key and its value.

@@ -120,6 +120,9 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             let adjacency = plan.adjacency.into();
             let epsilon = plan::epsilon(mechanism, plan.rounds, adjacency, plan.delta, accountant)
                 .map_err(failed)?;
+            if !epsilon.is_finite() {
+                return Err(Failed::usage("there is so little noise that nothing is hidden"));
+            }
             let document = json!({
                 "epsilon": epsilon,
                 "delta": plan.delta,

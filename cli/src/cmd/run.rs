@@ -137,6 +137,9 @@ impl Table<'_> {
                 ));
                 self.out.fleeting(&format!("{DIM}{:>7}  …{DIM:#}", ""));
             }
+            RunEvent::CurveEnded(why) => {
+                self.out.note(&format!("{RED}✗{RED:#} the curve ends here: {why}"));
+            }
             RunEvent::SiteFailed { site, why } => {
                 self.out.note(&format!("{RED}✗{RED:#} {site} could not take part: {why}"));
             }

@@ -13,13 +13,18 @@ use crate::accounting::{Meter, Spent};
 pub(super) struct Known {
     pub(super) account: Account,
     pub(super) meter: Meter,
+    /// Digests of all that it has ever held.
+    pub(super) contents: Vec<String>,
 }
 
 /// An account with its entries, at one time.
 pub(super) struct Book {
     pub(super) known: Known,
     pub(super) entries: Vec<Entry>,
-    /// Entries from here on count.
+    /// The time, never before that of any entry: a clock that was set back makes no charge younger
+    /// than it is, and what is charged now is stamped no earlier.
+    pub(super) now: Timestamp,
+    /// Entries from here on count, and whatever is still open.
     since: Option<Timestamp>,
 }
 
@@ -27,7 +32,6 @@ pub(super) const COUNTING: &[EntryState] = &[EntryState::Reserved, EntryState::C
 
 impl Book {
     pub(super) fn new(known: Known, entries: Vec<Entry>, now: Timestamp) -> Self {
-        // A clock that was set back does not make charges younger than they are.
         let now = entries.iter().filter_map(time_of).fold(now, Timestamp::max);
         let since = match known.account.budget.window {
             Window::Lifetime => None,
@@ -35,7 +39,7 @@ impl Book {
                 now.checked_sub(SignedDuration::from_hours(24 * i64::from(days))).ok()
             }
         };
-        Self { known, entries, since }
+        Self { known, entries, now, since }
     }
 
     pub(super) fn delta(&self) -> f64 {
@@ -50,7 +54,11 @@ impl Book {
         submitter: Option<&str>,
     ) -> Result<Spent, Reason> {
         let counts = |entry: &&Entry| {
-            let young = || self.since <= time_of(entry) || time_of(entry).is_none();
+            let young = || {
+                self.since <= time_of(entry)
+                    || time_of(entry).is_none()
+                    || entry.state == EntryState::Reserved
+            };
             states.contains(&entry.state)
                 && submitter.is_none_or(|name| entry.purpose.submitter == name)
                 && (self.since.is_none() || young())

@@ -171,6 +171,20 @@ fn a_charge_counts_within_its_window_and_no_longer() {
     assert_eq!(ledger.statement("ct").unwrap().entries.len(), 14);
 }
 
+/// A clock that was ahead once does not hide what is charged after it was set right.
+#[test]
+fn a_clock_that_was_ahead_hides_no_charge() {
+    let clock = Arc::new(Days(AtomicU32::new(100)));
+    let ledger = SiteLedger::open(Store::in_memory().unwrap(), clock.clone()).unwrap();
+    let budget = Budget { window: Window::Days(30), ..Budget::lifetime(SEVEN, 1e-5) };
+    ledger.open_account(&Account { budget, ..account(SEVEN) }).unwrap();
+    let reserve = |round| ledger.reserve("ct", &purpose(round), &[event(4.0)]);
+    ledger.commit(reserve(1).unwrap()).unwrap();
+    clock.0.store(10, Ordering::Relaxed);
+    (2..=7).for_each(|round| ledger.commit(reserve(round).unwrap()).unwrap());
+    assert_eq!(reserve(8).unwrap_err().code, Code::BudgetExhausted);
+}
+
 #[test]
 fn a_submitter_has_a_share_of_the_budget() {
     let ledger = SiteLedger::open(Store::in_memory().unwrap(), Arc::new(SystemClock)).unwrap();
@@ -208,6 +222,11 @@ fn one_table_has_one_account() {
     ledger.open_account(&of("mr", "digest-2")).unwrap();
     // The table grows: it is the same account still.
     ledger.open_account(&of("ct", "digest-3")).unwrap();
+    // What it held before, or what cannot be read for once, opens no second one.
+    ledger.open_account(&Account { content: None, ..of("ct", "") }).unwrap();
+    for held in ["digest-1", "digest-3"] {
+        assert!(ledger.open_account(&of("ct-again", held)).is_err(), "{held}");
+    }
 }
 
 /// Every currency counts what it can, stops, and stays what it was first.

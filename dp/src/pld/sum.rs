@@ -117,7 +117,9 @@ pub(crate) fn answer(pairs: &[(Pair, u32)], query: Query, floor: f64) -> Result<
             Query::Delta(_) => TOLERANCE * near,
             Query::Epsilon(_) => 10.0 * TOLERANCE / decay,
         };
-        let enough = step * (room / excess).sqrt();
+        // Where the curve is at its cap its slope tells nothing yet.
+        let capped = curve.delta(epsilon) > 0.99 && step > 1e-3 * rounds.deviation();
+        let enough = if capped { step / 16.0 } else { step * (room / excess).sqrt() };
         if step <= 1.2 * enough.max(finest) {
             return if excess <= LAST_TOLERANCE * near { Ok(answer) } else { Err(Error::TooLarge) };
         }

@@ -96,6 +96,27 @@ fn a_seal_shares_the_noise() {
     assert!(chain.seal_suffices(&*ledger, "local", 10).is_ok());
 }
 
+/// A job puts a little noise and a guard before the site's noise: the guard's decision is a release of
+/// its own, which the site's noise does not pay for.
+#[test]
+fn a_decision_between_two_noises_is_paid_by_the_first() {
+    let policy = policy("record", &format!("[{GAUSSIAN}]"), "");
+    let statistics = Promise { kind: DataKind::Statistics, ..promise(Some(bound())) };
+    let filter = |name: &str, key: &str| {
+        format!("[[filter]]\ntask = [\"train\"]\nat = \"out\"\nfilter = \"{name}\"\n{key}\n")
+    };
+    let little = filter("gaussian", "noise-multiplier = 0.0001");
+    let guard = filter("statistics-guard", "min-count = 113.5");
+    let multipliers = |more: &str| -> Vec<f64> {
+        let chain = Chain::compile(&policy, &job(more), &statistics, &registry(), "local").unwrap();
+        chain.events().iter().map(|event| event.mechanism.noise_multiplier()).collect()
+    };
+    assert_eq!(multipliers(&little), [4.0]);
+    assert_eq!(multipliers(&(little.clone() + &guard)), [0.0001, 4.0]);
+    // What a user's program says of its own filter is not believed.
+    assert!(registry().is_blind("schema") && !registry().is_blind("statistics-guard"));
+}
+
 #[test]
 fn no_rule_no_job() {
     let record = promise(Some(bound()));

@@ -418,7 +418,7 @@ impl Reader<'_> {
             };
             let input = self.filters(&file.input);
             if let Some(protect) = &file.protect
-                && protect.min_sites < protect.colluders.saturating_add(2)
+                && !protect.hides()
             {
                 let help =
                     "raise `min-sites`: with fewer, a colluder's sum tells one site's update";
