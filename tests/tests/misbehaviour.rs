@@ -210,14 +210,6 @@ fn nothing_arrives_from_an_executor_that_misbehaves() {
             },
             "shape-mismatch",
         ),
-        // NaN, which no clip can bound.
-        (
-            |mut r| {
-                plain(&mut r).0.insert("bias".into(), Tensor::vector(vec![f32::NAN]));
-                r
-            },
-            "not-finite",
-        ),
         // A measurement on private data.
         (
             |mut r| {
@@ -246,6 +238,33 @@ fn nothing_arrives_from_an_executor_that_misbehaves() {
         );
         assert!(!ran.server.contains("42.4242"));
     }
+}
+
+/// Whether an update holds NaN depends on the data. Where noise is paid for, it counts as no update and
+/// leaves as noise, so that nobody can tell; where nothing is promised, it is refused.
+#[test]
+fn an_update_with_nan_is_noise_or_nothing() {
+    let nan = || {
+        spoilt(|mut r| {
+            plain(&mut r).0.insert("bias".into(), Tensor::vector(vec![f32::NAN]));
+            r
+        })
+    };
+    let paid = run(nan(), by_site);
+    assert_eq!(paid.exit_code, 0, "{}", paid.result["error"]);
+    assert!(paid.bytes_up() > 0);
+    let unpaid = run(nan(), |file, text| {
+        let text = by_site(file, text);
+        match text.split_once("out = [") {
+            None => text,
+            Some((before, rest)) => {
+                let (_, after) = rest.split_once("\n]\n").unwrap();
+                format!("{before}out = \"danger-unfiltered\"\n{after}")
+            }
+        }
+    });
+    assert_eq!((unpaid.bytes_up(), unpaid.owners()), (0, vec!["not-finite".to_owned()]));
+    assert_eq!(unpaid.result["error"]["code"], "withheld");
 }
 
 /// What an executor writes into `weight` does not leave.
