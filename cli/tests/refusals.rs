@@ -163,6 +163,50 @@ fn what_this_version_cannot_do_is_refused_and_said() {
     assert_eq!(demo.privet(&["init", "hospitls"]).code, 2);
 }
 
+/// One person asks, another confirms; every step is in the audit log, and the budget pays again.
+#[test]
+fn two_people_start_a_budget_anew() {
+    let demo = Demo::default();
+    let (code, _) = demo.run(&[]);
+    assert_eq!(code, 0);
+    let site = demo.workspace().join("sites/north");
+    let site = site.to_str().unwrap();
+    let reset = |by: &str, code: &[&str]| {
+        let mut args = vec![
+            "budget",
+            "reset",
+            "--json",
+            "--site-dir",
+            site,
+            "--dataset",
+            "breast",
+            "--by",
+            by,
+        ];
+        args.extend(code);
+        demo.privet(&args)
+    };
+    let asked = reset("ann", &[]);
+    assert_eq!(asked.code, 0, "{}", asked.stderr);
+    let given = asked.json()["code"].as_str().unwrap().to_owned();
+    let alone = reset("ann", &["--code", &given]);
+    assert_eq!((alone.code, &alone.json()["error"]["code"]), (3, &"reset-refused".into()));
+    let given = reset("ann", &[]).json()["code"].as_str().unwrap().to_owned();
+    assert_eq!(reset("bob", &["--code", &given]).code, 0);
+    let shown = demo.privet(&["budget", "show", "--json", "--site-dir", site]).json();
+    let dataset = &shown["datasets"][0];
+    assert_eq!(
+        (&dataset["epsilon_spent"], &dataset["entries"][0]["state"]),
+        (&0.0.into(), &"reset".into())
+    );
+    let log = std::fs::read_to_string(demo.workspace().join("sites/north/audit.jsonl")).unwrap();
+    for event in ["reset-asked", "reset-tried", "\"reset\""] {
+        assert!(log.contains(event), "{event}");
+    }
+    let verified = demo.privet(&["audit", "verify", &format!("{site}/audit.jsonl")]);
+    assert_eq!(verified.code, 0);
+}
+
 /// ε 2.73 pays seven rounds of z = 4. The site refuses the eighth before it trains, and does not
 /// get the budget back by running again on the same ledger.
 #[test]

@@ -171,6 +171,8 @@ pub enum EntryState {
     Committed,
     /// No noise was drawn; does not count.
     Released,
+    /// Counted until two people reset the account.
+    Reset,
 }
 
 /// One charge.

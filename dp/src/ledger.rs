@@ -26,6 +26,7 @@ use privet_store::{Store, StoreError, Table, Transaction};
 use serde::de::DeserializeOwned;
 
 mod book;
+mod reset;
 
 use crate::accounting::Meter;
 use book::{Book, COUNTING, Known};
@@ -34,6 +35,8 @@ const ACCOUNTS: Table = Table::named("ledger-accounts");
 const ENTRIES: Table = Table::named("ledger-entries");
 /// Reservation id → key of its entry.
 const OPEN: Table = Table::named("ledger-open");
+/// Data set → who asked for a reset.
+const RESETS: Table = Table::named("ledger-resets");
 const COUNTER: Table = Table::named("ledger-counter");
 
 /// A [`Ledger`] over a [`Store`].

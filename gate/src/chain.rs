@@ -249,6 +249,11 @@ impl Chain {
         }
     }
 
+    /// What the numbers of an answer mean.
+    pub fn kind(&self) -> DataKind {
+        self.promise.kind
+    }
+
     /// Name of the rule.
     pub fn rule(&self) -> &str {
         &self.rule.id

@@ -11,9 +11,10 @@ use privet_core::flow::Promise;
 use privet_core::ledger::{Ledger, Statement};
 use privet_core::tensor::Tensors;
 use privet_core::{Code, Content, DataKind, Message, Reason, Refusal};
+use privet_dp::SiteLedger;
 use privet_gate::{
-    Arrived, CompileError, Explanation, Finding, Job, Lane, Loaded, Offer, Outbox, Policy,
-    ServerGate, SiteGate,
+    Arrived, AuditFile, CompileError, Explanation, Finding, Job, Lane, Loaded, Offer, Outbox,
+    Policy, ServerGate, SiteGate,
 };
 use privet_store::Store;
 use serde::Serialize;
@@ -185,6 +186,49 @@ pub(crate) fn ledger_for(
 /// When another process uses it, or it cannot be read.
 pub fn budget(site_dir: &Path) -> Result<Vec<Statement>, Reason> {
     statements(site_dir)
+}
+
+/// Asks for a data set's account to start anew, or confirms it with the code that somebody else was
+/// given. Gives the code when it asks. Every try is a line of the site's audit log, on disk before
+/// anything happens.
+///
+/// # Errors
+/// When another process uses the folder, it holds no ledger, or the reset is refused.
+pub fn reset_budget(
+    site_dir: &Path,
+    dataset: &str,
+    by: &str,
+    code: Option<&str>,
+) -> Result<Option<String>, Reason> {
+    let path = site_dir.join("ledger");
+    if !path.exists() {
+        let detail = "the folder holds no ledger";
+        return Err(Reason::new(Code::StorageFailed, detail));
+    }
+    let storage =
+        |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
+    let ledger = SiteLedger::open(Store::open(&path).map_err(storage)?, Arc::new(SystemClock))?;
+    let audit = AuditFile::open(&site_dir.join("audit.jsonl"), Arc::new(SystemClock))?;
+    let log = |event: &str| {
+        audit.append(AuditEntry {
+            event: event.to_owned(),
+            peer: Some(by.to_owned()),
+            rule: Some(format!("dataset.{dataset}")),
+            ..AuditEntry::default()
+        })
+    };
+    match code {
+        None => {
+            log("reset-asked")?;
+            ledger.ask_reset(dataset, by).map(Some)
+        }
+        Some(code) => {
+            log("reset-tried")?;
+            ledger.confirm_reset(dataset, by, code)?;
+            log("reset")?;
+            Ok(None)
+        }
+    }
 }
 
 /// What one round would do to one update.

@@ -37,7 +37,9 @@ mod workload;
 mod workspace;
 
 pub use curve::{Bought, buy};
-pub use inspect::{DryRun, Explain, InspectError, budget, check, dry_run, explain_job};
+pub use inspect::{
+    DryRun, Explain, InspectError, budget, check, dry_run, explain_job, reset_budget,
+};
 pub use program::Program;
 pub use report::bytes as human_bytes;
 pub use result::{DatasetResult, RunResult, SiteResult};

@@ -1,6 +1,6 @@
 //! `privet budget`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use privet::core::ledger::{Statement, rounded_up};
 use serde_json::{Value, json};
@@ -19,6 +19,27 @@ pub(crate) enum Command {
         /// The site's folder.
         #[arg(long)]
         site_dir: PathBuf,
+    },
+    /// Start a data set's account anew: one person asks, another confirms within a day.
+    ///
+    /// The ledger forgets what was spent; whoever saw the releases does not. Both steps are lines of
+    /// the audit log.
+    #[command(after_help = "Examples:
+  privet budget reset --site-dir workspace/hospitals/sites/north --dataset breast --by ann
+  privet budget reset --site-dir workspace/hospitals/sites/north --dataset breast --by bob --json")]
+    Reset {
+        /// The site's folder.
+        #[arg(long)]
+        site_dir: PathBuf,
+        /// The data set.
+        #[arg(long)]
+        dataset: String,
+        /// Who asks, or confirms.
+        #[arg(long)]
+        by: String,
+        /// The code that the other person was given.
+        #[arg(long)]
+        code: Option<String>,
     },
 }
 
@@ -56,7 +77,12 @@ fn document(statement: &Statement) -> Value {
 }
 
 pub(crate) fn main(command: &Command, out: &Out) -> Ended {
-    let Command::Show { site_dir } = command;
+    let site_dir = match command {
+        Command::Show { site_dir } => site_dir,
+        Command::Reset { site_dir, dataset, by, code } => {
+            return reset(site_dir, dataset, by, code.as_deref(), out);
+        }
+    };
     if !site_dir.join("ledger").exists() {
         let message = format!("{} holds no ledger", site_dir.display());
         return Err(Failed::new(2, "unreadable", message)
@@ -67,6 +93,24 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
     let datasets: Vec<Value> = statements.iter().map(document).collect();
     out.result(&json!({ "site": name, "datasets": datasets }), || {
         statements.iter().map(words).collect()
+    });
+    Ok(0)
+}
+
+fn reset(site_dir: &Path, dataset: &str, by: &str, code: Option<&str>, out: &Out) -> Ended {
+    let given = privet::reset_budget(site_dir, dataset, by, code)?;
+    let document = json!({ "dataset": dataset, "by": by, "reset": given.is_none(), "code": given });
+    out.result(&document, || match &given {
+        Some(code) => format!(
+            "asked          {by} asks for the account of `{dataset}` to start anew\n\
+             next           another person, within a day: --by NAME --code {code}\n\
+             what it means  the ledger will forget what was spent; whoever saw the releases will not"
+        ),
+        None => format!(
+            "reset          `{dataset}` starts anew; what was spent so far counts no more\n\
+             what it means  whoever saw the releases still has them: the loss of both together is up to\n               \
+             the sum of both budgets"
+        ),
     });
     Ok(0)
 }

@@ -141,6 +141,42 @@ fn unit_and_adjacency_are_fixed_and_must_be_the_noises() {
     assert_eq!(ledger.datasets().unwrap(), ["ct"]);
 }
 
+/// One asks, another confirms with the code, within a day and while nothing is under way. Charges made
+/// after the question still count.
+#[test]
+fn a_reset_takes_two() {
+    let clock = Arc::new(Days(AtomicU32::new(100)));
+    let ledger = SiteLedger::open(Store::in_memory().unwrap(), clock.clone()).unwrap();
+    ledger.open_account(&account(SEVEN)).unwrap();
+    let charge = || ledger.commit(ledger.reserve("ct", &purpose(1), &[event(4.0)]).unwrap());
+    (0..6).for_each(|_| charge().unwrap());
+    let refused =
+        |by: &str, code: &str| ledger.confirm_reset("ct", by, code).err().map(|reason| reason.code);
+    assert_eq!(refused("bob", "0"), Some(Code::ResetRefused), "nobody asked");
+    let code = ledger.ask_reset("ct", "ann").unwrap();
+    assert_eq!(refused("ann", &code), Some(Code::ResetRefused), "one person");
+    assert_eq!(refused("bob", &code), Some(Code::ResetRefused), "a code is good for one try");
+    let code = ledger.ask_reset("ct", "ann").unwrap();
+    assert_eq!(refused("bob", "0000"), Some(Code::ResetRefused), "another code");
+    let code_of_yesterday = ledger.ask_reset("ct", "ann").unwrap();
+    assert_ne!(code, code_of_yesterday);
+    clock.0.store(102, Ordering::Relaxed);
+    assert_eq!(refused("bob", &code_of_yesterday), Some(Code::ResetRefused), "too late");
+    let code = ledger.ask_reset("ct", "ann").unwrap();
+    charge().unwrap();
+    let open = ledger.reserve("ct", &purpose(1), &[event(4.0)]).unwrap_err();
+    assert_eq!(open.code, Code::BudgetExhausted);
+    assert_eq!(refused("bob", &code), None);
+    let entries = ledger.statement("ct").unwrap().entries;
+    let reset = entries.iter().filter(|entry| entry.state == EntryState::Reset).count();
+    assert_eq!((entries.len(), reset), (7, 6), "what was charged since counts");
+    let open = ledger.reserve("ct", &purpose(2), &[event(4.0)]).unwrap();
+    let code = ledger.ask_reset("ct", "ann").unwrap();
+    assert_eq!(refused("bob", &code), Some(Code::ResetRefused), "a job is under way");
+    ledger.commit(open).unwrap();
+    assert_eq!(ledger.ask_reset("mr", "ann").unwrap_err().code, Code::UnknownDataset);
+}
+
 /// A clock that tests set, in days.
 struct Days(AtomicU32);
 

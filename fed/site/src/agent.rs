@@ -9,7 +9,7 @@ use privet_core::clock::Clock;
 use privet_core::executor::{Executor, TaskResult};
 use privet_core::filter::Cancel;
 use privet_core::ledger::Ledger;
-use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
+use privet_core::{Code, DataKind, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
     Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, Workload,
 };
@@ -234,6 +234,7 @@ impl Agent<'_> {
                 return Ok(executor);
             }
         };
+        let began = Instant::now();
         let (executor, result) = execute(executor, task, &self.cancel).await?;
         let released = tokio::task::block_in_place(|| {
             let released = lane.release(ticket, result, &self.cancel)?;
@@ -241,6 +242,10 @@ impl Agent<'_> {
                 .handover()
                 .map_err(|reason| Refusal::new(site, Stage::TaskResult, reason).in_round(round))
         });
+        if lane.chain().kind() == DataKind::Statistics {
+            // So few draws could be timed from afar; the answer leaves at a time that says nothing.
+            tokio::time::sleep(until_tick(began.elapsed())).await;
+        }
         match released {
             Ok(parcel) => self.send(round, &parcel).await?,
             Err(refusal) => self.refuse(&refusal, Some(job)).await?,
@@ -271,6 +276,16 @@ impl Agent<'_> {
     }
 }
 
+/// Answers to statistics leave at whole multiples of this after their task came.
+const TICK: Duration = Duration::from_millis(100);
+
+/// From this long after a task came to the next tick.
+fn until_tick(elapsed: Duration) -> Duration {
+    let ticks = elapsed.as_nanos() / TICK.as_nanos() + 1;
+    let next = TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
+    next.saturating_sub(elapsed)
+}
+
 /// Runs an executor off the network threads. A panic in it is a failed task.
 async fn execute(
     mut executor: Box<dyn Executor>,
@@ -291,5 +306,18 @@ async fn execute(
 async fn cancelled(cancel: &Cancel) {
     while !cancel.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_leave_on_ticks() {
+        for (elapsed, left) in [(0, 100), (1, 99), (99, 1), (100, 100), (1234, 66)] {
+            let left = Duration::from_millis(left);
+            assert_eq!(until_tick(Duration::from_millis(elapsed)), left, "{elapsed}");
+        }
     }
 }
