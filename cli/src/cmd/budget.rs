@@ -118,7 +118,7 @@ fn reset(site_dir: &Path, dataset: &str, by: &str, code: Option<&str>, out: &Out
 fn words(statement: &Statement) -> String {
     let account = &statement.account;
     let mut text = format!(
-        "{}   ε {} of {} spent · {} reserved · {:.3} left   ({}, δ {:e}, {})\n",
+        "{}   ε {} of {} spent · {} reserved · {:.3} left   ({}, δ {:e}, {}, {}, counted in {})\n",
         account.dataset,
         rounded_up(statement.spent),
         account.budget.epsilon,
@@ -127,6 +127,8 @@ fn words(statement: &Statement) -> String {
         account.unit.as_str(),
         account.budget.delta,
         account.adjacency.as_str(),
+        account.budget.window,
+        account.currency.as_str(),
     );
     for entry in &statement.entries {
         let events: Vec<String> = entry.events.iter().map(ToString::to_string).collect();
