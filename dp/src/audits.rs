@@ -62,7 +62,16 @@ fn most(p: f64, mu: f64) -> f64 {
 
 /// Whether releases tell more of the world than μ allows. `scale` is the size of a release's noise;
 /// events are thresholds on the release and on its magnitude, from −6 to 6 of it.
-fn tells_too_much(mu: f64, scale: f64, mut release: impl FnMut(bool) -> f64) -> bool {
+fn tells_too_much(mu: f64, scale: f64, release: impl FnMut(bool) -> f64) -> bool {
+    tells_more_than(|p| most(p, mu), scale, release)
+}
+
+/// The same for any limit on an event's chance in one world, by its chance in the other.
+fn tells_more_than(
+    limit: impl Fn(f64) -> f64,
+    scale: f64,
+    mut release: impl FnMut(bool) -> f64,
+) -> bool {
     let mut draw = |world| -> Vec<f64> { (0..RELEASES).map(|_| release(world)).collect() };
     let (zero, one) = (draw(false), draw(true));
     let thresholds: Vec<f64> = (-30..=30).map(|i| f64::from(i) * scale / 5.0).collect();
@@ -72,7 +81,7 @@ fn tells_too_much(mu: f64, scale: f64, mut release: impl FnMut(bool) -> f64) -> 
         thresholds.iter().any(|&threshold| {
             let count = |world: &[f64]| world.iter().filter(|&&x| view(x) > threshold).count();
             let (in_zero, in_one) = (count(&zero), count(&one));
-            let breaks = |a, b| lower(a, alpha) > most(upper(b, alpha), mu);
+            let breaks = |a, b| lower(a, alpha) > limit(upper(b, alpha));
             breaks(in_one, in_zero) || breaks(in_zero, in_one)
         })
     })
@@ -117,6 +126,19 @@ fn a_sites_update_tells_what_is_promised() {
         assert!(!tells_too_much(1.0 / z, z, release), "z = {z}");
         assert!(tells_too_much(seen / z, z, release), "the audit is blind at z = {z}");
     }
+}
+
+/// Laplace noise is purely private: no event is e^ε times as likely in one world as in the other.
+#[test]
+fn laplace_noise_tells_what_is_promised() {
+    let clip = build_filter("clip", &[("l1", RawValue::Float(1.0))], Adjacency::AddRemove).unwrap();
+    let value = [("noise-multiplier", RawValue::Float(1.0))];
+    let noise = build_filter("laplace", &value, Adjacency::AddRemove).unwrap();
+    let filters = [&*clip, &*noise];
+    let release = |world| site(&filters, if world { 50.0 } else { 0.0 });
+    let limit = |epsilon: f64| move |p: f64| epsilon.exp() * p;
+    assert!(!tells_more_than(limit(1.0), 1.0, release));
+    assert!(tells_more_than(limit(0.85), 1.0, release), "the audit is blind");
 }
 
 #[test]

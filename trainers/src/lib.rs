@@ -6,8 +6,8 @@
 //!                                                 └─▶ Evaluator: loss and accuracy, at a server
 //!   CSV ──▶ columns (public ranges) ──▶ Statistics: counts, sums, histograms, proved
 //! ```
-//! A [`Model`](model::Model) gives the gradient of one record; nothing else knows its kind.
-//! [`RecordSums`](train::RecordSums) is stateless given the model and the data: one gradient sum
+//! A [`Model`] gives the gradient of one record; nothing else knows its kind.
+//! [`RecordSums`] is stateless given the model and the data: one gradient sum
 //! at released parameters is what record-level privacy holds for.
 
 pub mod data;
