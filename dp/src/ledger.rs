@@ -22,7 +22,7 @@ use privet_core::ledger::{
     Account, Entry, EntryState, Ledger, Purpose, Quote, ReservationId, Statement,
 };
 use privet_core::{Code, Reason};
-use privet_store::{Store, StoreError, Table, Transaction};
+use privet_store::{Pair, Store, StoreError, Table, Transaction};
 use serde::de::DeserializeOwned;
 
 mod book;
@@ -111,8 +111,18 @@ impl SiteLedger {
 
     fn book(&self, dataset: &str) -> Result<Book, Failure> {
         let known = self.store.get(ACCOUNTS, dataset.as_bytes())?;
-        let known: Known = read(&known.ok_or_else(|| unknown(dataset))?)?;
         let entries = self.store.scan(ENTRIES, &prefix(dataset))?;
+        self.opened(dataset, known, &entries)
+    }
+
+    /// A book of what is stored of it.
+    fn opened(
+        &self,
+        dataset: &str,
+        known: Option<Vec<u8>>,
+        entries: &[Pair],
+    ) -> Result<Book, Failure> {
+        let known: Known = read(&known.ok_or_else(|| unknown(dataset))?)?;
         let entries = entries.iter().map(|(_, entry)| read(entry)).collect::<Result<_, _>>()?;
         Ok(Book::new(known, entries, self.now()?))
     }
@@ -175,10 +185,7 @@ impl Ledger for SiteLedger {
     ) -> Result<ReservationId, Reason> {
         let reserved: Result<ReservationId, Failure> = self.store.write(|tx| {
             let known = tx.get(ACCOUNTS, dataset.as_bytes())?;
-            let known: Known = read(&known.ok_or_else(|| unknown(dataset))?)?;
-            let entries = tx.scan(ENTRIES, &prefix(dataset))?;
-            let entries = entries.iter().map(|(_, entry)| read(entry)).collect::<Result<_, _>>()?;
-            let book = Book::new(known, entries, self.now()?);
+            let book = self.opened(dataset, known, &tx.scan(ENTRIES, &prefix(dataset))?)?;
             book.check(dataset, purpose, events).map_err(Failure)?;
             let id = match tx.get(COUNTER, b"")? {
                 Some(last) => read::<u64>(&last)? + 1,

@@ -20,7 +20,7 @@ use privet_store::Store;
 use serde::Serialize;
 
 use crate::program::{Program, open_ledger};
-use crate::result::statements;
+use crate::result::{statements, storage};
 
 /// Why something could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -166,8 +166,6 @@ pub(crate) fn ledger_for(
     policy: &Policy,
     site_dir: Option<&Path>,
 ) -> Result<Arc<dyn Ledger>, Reason> {
-    let storage =
-        |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
     let store = match site_dir.map(|folder| folder.join("ledger")).filter(|path| path.exists()) {
         Some(path) => Store::open(&path).and_then(|store| store.copied()),
         None => Store::in_memory(),
@@ -205,8 +203,6 @@ pub fn reset_budget(
         let detail = "the folder holds no ledger";
         return Err(Reason::new(Code::StorageFailed, detail));
     }
-    let storage =
-        |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
     let ledger = SiteLedger::open(Store::open(&path).map_err(storage)?, Arc::new(SystemClock))?;
     let audit = AuditFile::open(&site_dir.join("audit.jsonl"), Arc::new(SystemClock))?;
     let log = |event: &str| {
@@ -283,8 +279,6 @@ pub fn dry_run(
 ) -> Result<DryRun, InspectError> {
     let (policy, loaded, promise) = read(&program, policy, job)?;
     let ledger = ledger_for(&policy, None)?;
-    let storage =
-        |error: privet_store::StoreError| Reason::new(Code::StorageFailed, error.to_string());
     let outbox = Outbox::new(Store::in_memory().map_err(storage)?);
     let parts = program.parts();
     let policy = Arc::new(policy);

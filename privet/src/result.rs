@@ -10,11 +10,11 @@ use privet_core::clock::SystemClock;
 use privet_core::ledger::{Ledger, Statement};
 use privet_core::receipt::Receipt;
 use privet_core::sensitivity::{Adjacency, Unit};
-use privet_core::{Reason, Refusal};
+use privet_core::{Code, Reason, Refusal};
 use privet_dp::SiteLedger;
 use privet_gate::{Job, Policy, Work};
 use privet_server::{Metrics, Outcome, RoundRecord, Status};
-use privet_store::Store;
+use privet_store::{Store, StoreError};
 use serde::Serialize;
 
 use crate::curve::Bought;
@@ -281,15 +281,16 @@ fn datasets(workspace: &Workspace, policy: &Policy) -> Result<Vec<DatasetResult>
     Ok(policy.datasets.values().map(result).collect())
 }
 
+pub(crate) fn storage(error: StoreError) -> Reason {
+    Reason::new(Code::StorageFailed, error.to_string())
+}
+
 /// What the ledger of a site folder says; nothing when there is none yet.
 pub(crate) fn statements(folder: &Path) -> Result<Vec<Statement>, Reason> {
     let path = folder.join("ledger");
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let storage = |error: privet_store::StoreError| {
-        Reason::new(privet_core::Code::StorageFailed, error.to_string())
-    };
     let store = Store::open(&path).map_err(storage)?;
     let ledger = SiteLedger::open(store, Arc::new(SystemClock))?;
     let names = ledger.datasets()?;

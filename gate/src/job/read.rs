@@ -14,7 +14,7 @@ use toml::{Spanned, Value};
 use super::{
     Average, Column, CurvePoint, Direction, Evaluation, ExecutorKind, Job, JobFilter, MAX_ROUNDS,
     Model, ModelKind, Schedule, ServerStep, Side, Simulate, SimulatedSite, Statistic, Train,
-    Training, Work, WorkflowKind, parse_duration,
+    Training, Work, WorkflowKind, one, parse_duration, tenth,
 };
 use crate::filter_use::{self, FilterTable};
 use crate::finding::{Finding, Source, did_you_mean, parse};
@@ -106,7 +106,7 @@ mod file {
         pub dataset: String,
         pub record_clip: Option<f64>,
         pub sampling_rate: Option<f64>,
-        #[serde(default = "once")]
+        #[serde(default = "one")]
         pub local_steps: u32,
         pub batch: Option<u32>,
         #[serde(default = "tenth")]
@@ -158,12 +158,6 @@ mod file {
     }
     fn full() -> f64 {
         1.0
-    }
-    fn tenth() -> f64 {
-        0.1
-    }
-    fn once() -> u32 {
-        1
     }
     fn thirty_two() -> u32 {
         32

@@ -334,8 +334,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Filters of rules on a data set, and whether the exact Gaussian currency can count all their
-    /// noise and sealing.
+    /// Whether the exact Gaussian currency can count all that the rules on a data set do.
     fn gaussian_counts(&self, dataset: &str, rules: &[Rule]) -> bool {
         rules.iter().filter(|rule| rule.when.dataset == dataset).all(|rule| {
             let filters = match &rule.out {
