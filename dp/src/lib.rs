@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   per-record gradients ──RecordSum──▶ integers, |one record| ≤ c ─┐
+//!   columns of a table ──statistics───▶ integers, |one record| ≤ c ─┤
 //!   whole update ────────clip─────────▶ integers, |the update| ≤ c ─┴─gaussian (σ = z·c)─▶ leaves
 //!                                                                        │
 //!   ledger: reserve ◀── before training        commit, on disk ◀─────────┘ before bytes move
@@ -9,7 +10,8 @@
 //!
 //! Constraining sensitivity and adding noise are two duties: [`lattice`] proves the bound on
 //! integers, `gaussian` and `laplace` scale exact integer [`noise`] to the proof they find.
-//! [`accounting`] turns events into (ε, δ); [`SiteLedger`] stores events, never ε.
+//! [`accounting`] turns events into (ε, δ); [`SiteLedger`] stores events, never ε. What a [`plan`] costs that is
+//! fixed in advance, [`pld`] says most tightly.
 
 pub mod accounting;
 mod additive;
