@@ -298,6 +298,43 @@ fn weak_protection_is_loud() {
     assert_eq!(warnings, ["danger-unfiltered", "unaccounted"]);
 }
 
+/// A site that believes a training program says so wherever one looks; a job cannot say it for one.
+#[test]
+fn a_claim_is_accepted_by_its_owner_alone_and_loudly() {
+    let demo = Demo::default();
+    demo.edit("job.toml", "record-clip = 0.5", "learning-rate = 0.1");
+    for site in SITES {
+        let path = format!("sites/{site}.toml");
+        demo.edit(
+            &path,
+            "  { filter = \"gaussian\", noise-multiplier = 4.0 },",
+            "  { filter = \"danger-accept-claim\", record-l2 = 0.01 },\n  { filter = \"gaussian\", noise-multiplier = 4.0 },",
+        );
+    }
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!(exit, 0, "{result}");
+    assert_eq!(result["dangers"][0], "central: rule `train` says `danger-accept-claim`");
+    assert_eq!(result["sites"][0]["datasets"][0]["unit"], "record");
+    assert!(result["sites"][0]["datasets"][0]["epsilon_spent"].as_f64().unwrap() > 0.5);
+    let report = std::fs::read_to_string(demo.workspace().join("report.html")).unwrap();
+    assert!(report.contains("rule `train` says `danger-accept-claim`"));
+    let letter =
+        demo.privet(&["policy", "explain", "demo/sites/north.toml", "--job", "demo/job.toml"]);
+    let letter = letter.stdout.replace(['\n', ' '], "");
+    assert!(letter.contains("CLAIMEDbythetrainingprogram"), "{letter}");
+    assert!(letter.contains("Therulesays\"danger-accept-claim\""), "{letter}");
+
+    let demo = Demo::default();
+    demo.edit("job.toml", "record-clip = 0.5", "learning-rate = 0.1");
+    let text = std::fs::read_to_string(demo.path("job.toml")).unwrap();
+    let filter = "\n[[filter]]\ntask = [\"train\"]\nat = \"out\"\nfilter = \"danger-accept-claim\"\nrecord-l2 = 0.5\n";
+    std::fs::write(demo.path("job.toml"), text + filter).unwrap();
+    let check = demo
+        .privet(&["policy", "check", "demo/sites/north.toml", "--job", "demo/job.toml", "--json"])
+        .json();
+    assert_eq!(check["findings"][0]["code"], "invalid-job", "{check}");
+}
+
 /// A job demands of receipts what its researcher promised to the ethics board.
 #[test]
 fn a_demand_is_checked_against_receipts() {

@@ -32,7 +32,8 @@ impl Event {
         let share = 1.0 / f64::from(self.sharers.unwrap_or(1)).sqrt();
         match &mut alone.mechanism {
             Mechanism::Gaussian { noise_multiplier, .. }
-            | Mechanism::Laplace { noise_multiplier, .. } => *noise_multiplier *= share,
+            | Mechanism::Laplace { noise_multiplier, .. }
+            | Mechanism::SparseVector { noise_multiplier, .. } => *noise_multiplier *= share,
         }
         alone
     }
@@ -59,6 +60,16 @@ pub enum Mechanism {
         /// Scale in lattice units.
         scale_units: f64,
     },
+    /// Threshold questions of which at most `answers` were said to be above: pure
+    /// ε = 1/`noise_multiplier` in all.
+    SparseVector {
+        /// 1/ε of the run, > 0.
+        noise_multiplier: f64,
+        /// After so many it stopped.
+        answers: u32,
+        /// Scale of the Laplace noise on a question, in lattice units.
+        scale_units: f64,
+    },
 }
 
 impl Mechanism {
@@ -67,6 +78,7 @@ impl Mechanism {
         match self {
             Mechanism::Gaussian { .. } => "gaussian",
             Mechanism::Laplace { .. } => "laplace",
+            Mechanism::SparseVector { .. } => "sparse-vector",
         }
     }
 
@@ -74,7 +86,8 @@ impl Mechanism {
     pub const fn noise_multiplier(&self) -> f64 {
         match *self {
             Mechanism::Gaussian { noise_multiplier, .. }
-            | Mechanism::Laplace { noise_multiplier, .. } => noise_multiplier,
+            | Mechanism::Laplace { noise_multiplier, .. }
+            | Mechanism::SparseVector { noise_multiplier, .. } => noise_multiplier,
         }
     }
 
@@ -82,7 +95,8 @@ impl Mechanism {
     pub fn deviation_units(&self) -> f64 {
         match *self {
             Mechanism::Gaussian { sigma_units, .. } => sigma_units,
-            Mechanism::Laplace { scale_units, .. } => scale_units * std::f64::consts::SQRT_2,
+            Mechanism::Laplace { scale_units, .. }
+            | Mechanism::SparseVector { scale_units, .. } => scale_units * std::f64::consts::SQRT_2,
         }
     }
 }

@@ -96,7 +96,9 @@ impl Currency {
     pub const fn pays(self, event: &Event) -> bool {
         match (self, event.mechanism) {
             (Currency::Gaussian, Mechanism::Gaussian { .. }) => event.sharers.is_none(),
-            (Currency::Gaussian, Mechanism::Laplace { .. }) => false,
+            (Currency::Gaussian, Mechanism::Laplace { .. } | Mechanism::SparseVector { .. }) => {
+                false
+            }
             (Currency::Zcdp | Currency::Rdp, _) => true,
         }
     }

@@ -10,6 +10,8 @@ use crate::refusal::{Code, Reason};
 pub enum ParamKind {
     /// A finite number > 0.
     Positive,
+    /// A whole number from 1 to 2^32 − 1.
+    Count,
     /// Tensor names: exact, or globs with `*`, `?` and `[…]`; at least one.
     Names,
     /// A number of bytes: an integer, or text such as "2 GiB" or "1500 kB".
@@ -23,6 +25,7 @@ impl ParamKind {
     pub const fn expected(self) -> &'static str {
         match self {
             ParamKind::Positive => "a finite number above 0",
+            ParamKind::Count => "a whole number above 0",
             ParamKind::Names => "a list of tensor names or globs, not empty",
             ParamKind::Size => "a number of bytes, or text such as \"2 GiB\"",
             ParamKind::Text => "text",
@@ -61,6 +64,7 @@ pub enum RawValue {
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
     Number(f64),
+    Count(u32),
     Names(Vec<String>),
     Size(u64),
     Text(String),
@@ -103,6 +107,10 @@ impl Params {
             (ParamKind::Positive, RawValue::Float(x)) if x.is_finite() && x > 0.0 => {
                 Value::Number(x)
             }
+            (ParamKind::Count, RawValue::Integer(n)) if n > 0 => match u32::try_from(n) {
+                Ok(count) => Value::Count(count),
+                Err(_) => return Err(ParamError::Invalid(spec.name, spec.kind.expected())),
+            },
             (ParamKind::Names, RawValue::Texts(names)) if !names.is_empty() => Value::Names(names),
             (ParamKind::Size, RawValue::Integer(n)) if n > 0 => Value::Size(n.unsigned_abs()),
             (ParamKind::Size, RawValue::Text(text)) => match parse_size(&text) {
@@ -134,6 +142,17 @@ impl Params {
     pub fn number(&self, name: &str) -> Result<f64, Reason> {
         match self.0.get(name) {
             Some(Value::Number(x)) => Ok(*x),
+            _ => Err(undeclared(name)),
+        }
+    }
+
+    /// A whole number, > 0.
+    ///
+    /// # Errors
+    /// When it was not declared as one.
+    pub fn count(&self, name: &str) -> Result<u32, Reason> {
+        match self.0.get(name) {
+            Some(Value::Count(n)) => Ok(*n),
             _ => Err(undeclared(name)),
         }
     }

@@ -99,7 +99,7 @@ impl Meter {
                 let tau = event.sharers.map_or(0.0, |sharers| tau(sharers, sigma_units));
                 0.5 * (1.0 / z + tau * (coordinates as f64).sqrt()).powi(2)
             }
-            Mechanism::Laplace { .. } => 0.5 / (z * z),
+            Mechanism::Laplace { .. } | Mechanism::SparseVector { .. } => 0.5 / (z * z),
         };
         let cost = match (self, mechanism) {
             (Meter::Gaussian, _) => 1.0 / (z * z),
@@ -113,7 +113,9 @@ impl Meter {
                 }
                 _ => f64::from(order) * rho,
             },
-            (Meter::Rdp(order), Mechanism::Laplace { .. }) => renyi::pure_rdp(order, 1.0 / z),
+            (Meter::Rdp(order), Mechanism::Laplace { .. } | Mechanism::SparseVector { .. }) => {
+                renyi::pure_rdp(order, 1.0 / z)
+            }
         };
         let coarseness = match (self, mechanism) {
             (Meter::Gaussian, Mechanism::Gaussian { sigma_units, coordinates, .. }) => {

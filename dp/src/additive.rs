@@ -6,8 +6,6 @@
 //! ```
 //! Nothing is a float on this path: the integers get integer [`noise`](crate::noise).
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use privet_core::event::{Event, Mechanism};
 use privet_core::flow::{BuildContext, Flow};
 use privet_core::ledger::Currency;
@@ -15,7 +13,7 @@ use privet_core::params::{ParamKind, ParamSpec, Params};
 use privet_core::sensitivity::{Adjacency, Bound, Norm, Prover};
 use privet_core::{Code, Content, Filter, FilterContext, FilterSpec, Message, Reason};
 
-use crate::noise::{Law, Sampler, Session};
+use crate::noise::{Law, Samplers, Session};
 
 const NEEDS: &str = "lattice integers with a proved sensitivity (from `clip`, or a built-in trainer with `record-clip`)";
 const NOT_PROTECTED: &[&str] = &[
@@ -102,8 +100,7 @@ struct Additive {
     /// See [`BuildContext::sharers`].
     sharers: Option<u32>,
     prover: Prover,
-    /// The sampler of the last release: the next one's has the same width.
-    sampler: Mutex<Option<Arc<Sampler>>>,
+    samplers: Samplers,
 }
 
 fn build(
@@ -125,7 +122,7 @@ fn build(
         adjacency: context.adjacency,
         sharers: context.sharers,
         prover,
-        sampler: Mutex::default(),
+        samplers: Samplers::default(),
     }))
 }
 
@@ -146,19 +143,6 @@ impl Additive {
             Some(sharers) => (whole / f64::from(sharers).sqrt().next_down()).next_up(),
         }
     }
-
-    fn sampler(&self, width: f64) -> Result<Arc<Sampler>, Reason> {
-        let law = self.kind.law(width);
-        let mut last = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some(sampler) if sampler.law() == law => Ok(sampler.clone()),
-            _ => {
-                let sampler = Arc::new(Sampler::new(law)?);
-                *last = Some(sampler.clone());
-                Ok(sampler)
-            }
-        }
-    }
 }
 
 impl Filter for Additive {
@@ -169,7 +153,7 @@ impl Filter for Additive {
         };
         let coordinates = flow.schema.elements();
         let width = self.width(&bound, coordinates);
-        self.sampler(width)?;
+        self.samplers.of(self.kind.law(width))?;
         if self.sharers.is_some() && width < LEAST_SHARE {
             let detail = "a share of the noise would be less than four lattice units wide";
             return Err(Reason::new(Code::LatticeTooCoarse, detail));
@@ -212,7 +196,8 @@ impl Filter for Additive {
             let detail = "the proof of sensitivity was lost on the way: an earlier filter changed the numbers";
             return Err(Reason::new(Code::MissingSensitivity, detail));
         };
-        let sampler = self.sampler(self.width(&sensitivity.bound(), lattice.elements()))?;
+        let width = self.width(&sensitivity.bound(), lattice.elements());
+        let sampler = self.samplers.of(self.kind.law(width))?;
         context.charge.draw(&self.prover)?;
         let mut session = Session::open()?;
         let cancel = context.cancel;

@@ -141,6 +141,48 @@ fn laplace_noise_tells_what_is_promised() {
     assert!(tells_more_than(limit(0.85), 1.0, release), "the audit is blind");
 }
 
+/// Six numbers of which all move, and the first that is said to reach ½: purely private as a whole.
+#[test]
+fn sparse_answers_tell_what_is_promised() {
+    let clip =
+        build_filter("clip", &[("linf", RawValue::Float(1.0))], Adjacency::AddRemove).unwrap();
+    let sparse = |z: f64| {
+        let values = [
+            ("threshold", RawValue::Float(0.5)),
+            ("answers", RawValue::Integer(1)),
+            ("noise-multiplier", RawValue::Float(z)),
+        ];
+        build_filter("sparse-vector", &values, Adjacency::AddRemove).unwrap()
+    };
+    let promised = sparse(0.5);
+    let answer = |filter: &dyn Filter, world: bool| {
+        let numbers = if world { vec![-1.0, -1.0, 1.0, -1.0, -1.0, -1.0] } else { vec![0.0; 6] };
+        let update = Tensors::from_iter([("w".to_owned(), Tensor::vector(numbers))]);
+        let clipped = apply(&*clip, Content::Plain(update), &mut Free).unwrap();
+        let Content::Lattice(lattice) = apply(filter, clipped, &mut Free).unwrap() else {
+            panic!("a lattice was expected")
+        };
+        let found = lattice.tensors()["w"].values().iter().position(|&q| q != 0);
+        found.unwrap_or(6) as f64 - 3.0
+    };
+    let limit = |epsilon: f64| move |p: f64| epsilon.exp() * p;
+    assert!(!tells_more_than(limit(2.0), 1.0, |world| answer(&*promised, world)));
+    // Half of the noise on a threshold and on questions.
+    let thin = sparse(0.05);
+    assert!(tells_more_than(limit(2.0), 1.0, |world| answer(&*thin, world)), "the audit is blind");
+
+    // Answers without end, which is what several published variants give (Lyu, Su, Li 2017, section 3).
+    let laplace = Sampler::new(Law::Laplace { scale: 4.0 * f64::from(1 << 20) }).unwrap();
+    let endless = |world: bool| {
+        let mut noise = [0i64; 200];
+        let mut session = Session::open().unwrap();
+        session.add(&laplace, &mut noise, &Default::default()).unwrap();
+        let q = if world { 1i64 << 20 } else { 0 };
+        (noise.iter().filter(|&&noise| q + noise >= 1 << 19).count() as f64 - 90.0) / 10.0
+    };
+    assert!(tells_more_than(limit(2.0), 1.0, endless), "not caught: answers without end");
+}
+
 #[test]
 fn an_exchange_tells_what_is_promised() {
     let (clip, noise) = (clip(), gaussian(1.0, Adjacency::Replace));

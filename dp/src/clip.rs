@@ -222,7 +222,10 @@ pub(crate) mod tests {
         });
         let mut params = Params::default();
         for (key, value) in values {
-            params.set(registry.spec(name).unwrap().params, key, value.clone()).unwrap();
+            let specs = registry.spec(name).unwrap().params;
+            params
+                .set(specs, key, value.clone())
+                .map_err(|error| Reason::new(Code::InvalidPolicy, error.to_string()))?;
         }
         let context = BuildContext { model: &Default::default(), adjacency, sharers, prover: None };
         registry.build(name, &params, &context)

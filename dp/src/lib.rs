@@ -17,12 +17,14 @@ pub mod accounting;
 mod additive;
 #[cfg(test)]
 mod audits;
+mod claim;
 mod clip;
 pub mod lattice;
 mod ledger;
 pub mod noise;
 pub mod plan;
 pub mod pld;
+mod sparse;
 pub mod statistics;
 
 pub use ledger::SiteLedger;
@@ -30,6 +32,6 @@ pub use ledger::SiteLedger;
 use privet_core::FilterSpec;
 
 /// The specs of this crate's filters.
-pub fn specs() -> [FilterSpec; 3] {
-    [clip::SPEC, additive::GAUSSIAN, additive::LAPLACE]
+pub fn specs() -> [FilterSpec; 5] {
+    [clip::SPEC, claim::SPEC, additive::GAUSSIAN, additive::LAPLACE, sparse::SPEC]
 }

@@ -33,6 +33,8 @@ mod kernel;
 mod law;
 mod table;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use privet_core::filter::Cancel;
 use privet_core::{Code, Reason};
 use privet_crypto::{Seed, Words};
@@ -48,6 +50,27 @@ use table::Table;
 
 /// Draws that share a seed. Even, so that trials can be run in whole blocks.
 const CHUNK: usize = 16 * BLOCK;
+
+/// The samplers of a filter's last releases: the next one's have the same widths.
+#[derive(Default)]
+pub(crate) struct Samplers(Mutex<Vec<Arc<Sampler>>>);
+
+impl Samplers {
+    /// As many as one filter needs at a time.
+    const KEPT: usize = 2;
+
+    /// The sampler of a law.
+    pub(crate) fn of(&self, law: Law) -> Result<Arc<Sampler>, Reason> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sampler) = kept.iter().find(|sampler| sampler.law() == law) {
+            return Ok(sampler.clone());
+        }
+        let sampler = Arc::new(Sampler::new(law)?);
+        kept.insert(0, sampler.clone());
+        kept.truncate(Self::KEPT);
+        Ok(sampler)
+    }
+}
 
 /// Draws from a law.
 pub struct Sampler {

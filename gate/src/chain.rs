@@ -20,7 +20,7 @@ use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
-use crate::policy::{Asked, DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, Weight};
+use crate::policy::{Asked, Dataset, Out, Policy, Protect, Rule, Weight};
 
 /// Who put a filter into a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Chain {
             out,
             input,
             flow,
-            dangers: unfiltered.then(|| DANGER_UNFILTERED.to_owned()).into_iter().collect(),
+            dangers: rule.dangers(),
             rounds: job.schedule.rounds,
             seal: seal.cloned(),
         })
@@ -368,6 +368,10 @@ fn build(
     owner: Owner,
     flow: Flow,
 ) -> Result<(Link, Flow), Reason> {
+    if owner == Owner::Job && used.is_danger() {
+        let detail = "only a site's own rule may weaken protection";
+        return Err(Reason::new(Code::InvalidJob, detail));
+    }
     let filter = registry.build(&used.name, &used.params, context)?;
     let mut flow = filter.plan(flow)?;
     if !registry.is_blind(&used.name) {

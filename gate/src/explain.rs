@@ -322,7 +322,11 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
             ", scaled down to a norm of {} and without noise.",
             short(bound.value())
         )),
-        (None, _) => text.push_str(", as they are."),
+        (None, Some(event)) => text.push_str(&format!(
+            ", of which no number leaves but noisy answers ({}).",
+            event.mechanism.name()
+        )),
+        (None, None) => text.push_str(", as they are."),
     }
     let weight = match chain.rule.weight {
         crate::policy::Weight::Records => format!(
@@ -441,6 +445,10 @@ fn check(chain: &Chain) -> Option<String> {
                 "unit = record is enforced by Privet's own counting, in integers within public ranges; \
                  it is not claimed by a script."
             }
+            Unit::Record if chain.promise.bound.is_none() => {
+                "unit = record is CLAIMED by the training program, and enforced by nobody: if it does not \
+                 clip every record, the promise is void."
+            }
             Unit::Record => {
                 "unit = record is enforced by Privet's own trainer, which clips every record in \
              integers; it is not claimed by a script."
@@ -458,11 +466,12 @@ fn warnings(policy: &Policy, chain: &Chain, privacy: &Privacy) -> Vec<Warning> {
     let mut warn = |code: &str, text: String| {
         warnings.push(Warning { code: code.to_owned(), text });
     };
-    if !chain.dangers.is_empty() {
-        warn(
-            crate::policy::DANGER_UNFILTERED,
-            "The rule says \"danger-unfiltered\": the site's own filters are off.".to_owned(),
-        );
+    for danger in &chain.dangers {
+        let means = match chain.out.iter().find(|link| &link.name == danger) {
+            Some(link) => format!("it {}", link.describe()),
+            None => "the site's own filters are off".to_owned(),
+        };
+        warn(danger, format!("The rule says \"{danger}\": {means}."));
     }
     if privacy.epsilon.is_none() {
         warn(

@@ -23,6 +23,13 @@ pub struct FilterUse {
     pub span: Range<usize>,
 }
 
+impl FilterUse {
+    /// Whether it weakens protection, which its name then says.
+    pub fn is_danger(&self) -> bool {
+        self.name.starts_with("danger-")
+    }
+}
+
 /// Reads one filter. Keys in `reserved` belong to the caller and are left out.
 pub(crate) fn read(
     table: &FilterTable,

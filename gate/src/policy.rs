@@ -121,6 +121,19 @@ pub struct Rule {
     pub span: Range<usize>,
 }
 
+impl Rule {
+    /// What in it starts with `danger-`, in the order of the file.
+    pub fn dangers(&self) -> Vec<String> {
+        match &self.out {
+            Out::DangerUnfiltered => vec![DANGER_UNFILTERED.to_owned()],
+            Out::Filters(filters) => {
+                let dangers = filters.iter().filter(|filter| filter.is_danger());
+                dangers.map(|filter| filter.name.clone()).collect()
+            }
+        }
+    }
+}
+
 /// What a rule matches. Every part that is present must.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -109,6 +109,7 @@ fn filter(spec: &FilterSpec) -> Value {
                 json!({ "type": "array", "minItems": 1, "items": { "type": "string" } })
             }
             ParamKind::Size => json!({ "type": ["integer", "string"] }),
+            ParamKind::Count => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
             ParamKind::Text => json!({ "type": "string" }),
         };
         value["description"] = json!(param.doc);

@@ -275,7 +275,7 @@ fn what_left(result: &RunResult, letters: &BTreeMap<String, Explanation>) -> Mar
                 }
             }
             p.note { "Beside the tensors left the declared number of records and a receipt: the site's own statement of what its gate did. It is no proof." }
-            @for line in &result.unaccounted { p.problem { "✗ " (line) } }
+            @for line in result.dangers.iter().chain(&result.unaccounted) { p.problem { "✗ " (line) } }
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct RunResult {
     /// Why the curve ends before its last point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curve_error: Option<String>,
+    /// What weakened the protection of a site, by its own rule.
+    pub dangers: Vec<String>,
     /// What left without being charged to a budget.
     pub unaccounted: Vec<String>,
     /// Files of the workspace.
@@ -190,6 +192,7 @@ pub(crate) fn assemble(
     let noise = |receipt: &&Receipt| receipt.noise_multiplier;
     let least = receipts.iter().map(noise).collect::<Option<Vec<_>>>();
     let unaccounted = receipts_without_noise(&sites);
+    let dangers = dangers(&sites);
     let artifact = |name: &str| workspace.root().join(name).display().to_string();
     let model = workspace.root().join("model.safetensors").exists();
     Ok(RunResult {
@@ -212,6 +215,7 @@ pub(crate) fn assemble(
         statistics: statistics(workspace, job, &sites)?,
         curve: Vec::new(),
         curve_error: None,
+        dangers,
         unaccounted,
         artifacts: Artifacts {
             model: model.then(|| artifact("model.safetensors")),
@@ -252,6 +256,16 @@ fn statistics(
     };
     let noise = sites.iter().filter_map(square).sum::<f64>().sqrt();
     Ok(answers(columns, &privet_server::read_model(&path)?, noise))
+}
+
+fn dangers(sites: &[SiteResult]) -> Vec<String> {
+    let of = |site: &SiteResult| -> Vec<String> {
+        let receipt = site.receipt.iter();
+        let each = receipt
+            .flat_map(|receipt| receipt.dangers.iter().map(move |danger| (danger, &receipt.rule)));
+        each.map(|(danger, rule)| format!("{}: rule `{rule}` says `{danger}`", site.name)).collect()
+    };
+    sites.iter().flat_map(of).collect()
 }
 
 fn receipts_without_noise(sites: &[SiteResult]) -> Vec<String> {

@@ -7,7 +7,7 @@ use privet::{DryRun, Explain, InspectError, Program};
 use serde_json::json;
 
 use super::Ended;
-use crate::out::{Failed, Out, refusal};
+use crate::out::{Failed, Out, RED, refusal};
 
 /// What a site allows.
 #[derive(clap::Subcommand)]
@@ -92,7 +92,7 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             let mut document = json!(letter);
             document["text"] = json!(letter.text(80));
             let width = terminal_width();
-            out.result(&document, || letter.text(width));
+            out.result(&document, || painted(&letter.text(width)));
             Ok(letter.exit_code())
         }
         Command::DryRun { policy, job, task, update } => {
@@ -116,6 +116,17 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             Ok(0)
         }
     }
+}
+
+/// A letter with its warnings in red.
+fn painted(letter: &str) -> String {
+    let mut alarm = false;
+    let mut paint = |line: &str| {
+        // A paragraph starts with its heading and goes on indented.
+        alarm = if line.starts_with(' ') { alarm } else { line.starts_with("Warning") };
+        if alarm { format!("{RED}{line}{RED:#}") } else { line.to_owned() }
+    };
+    letter.lines().map(&mut paint).collect::<Vec<_>>().join("\n")
 }
 
 fn words(run: &DryRun) -> String {

@@ -246,6 +246,8 @@ fn words(result: &RunResult, job: String) -> String {
             &format!("{site} has used most: ε {} of {budget} (δ {delta:e})", rounded_up(spent)),
         );
     }
+    let danger = |sentence: &String| line("danger", &format!("{RED}✗ {sentence}{RED:#}"));
+    result.dangers.iter().for_each(danger);
     result.unaccounted.iter().for_each(|sentence| line("unaccounted", sentence));
     line("not protected", "anything computed outside this job; the model's own mistakes");
     line("report", &result.artifacts.report);
