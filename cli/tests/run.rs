@@ -293,3 +293,29 @@ fn it_runs_from_anywhere_and_without_a_terminal() {
     assert!(!text.contains("1/20"), "quiet prints the result alone: {text}");
     assert!(demo.folder().join("elsewhere/result.json").exists());
 }
+
+/// A clip that adapts finds the records' median from ten times too far, and is paid for.
+#[test]
+fn a_clip_follows_the_records() {
+    let demo = Demo::default();
+    demo.edit("job.toml", "record-clip = 0.5", "record-clip = 5.0\nclip-quantile = 0.5");
+    demo.edit("job.toml", "server-learning-rate = 4.0", "server-learning-rate = 40.0");
+    let (exit, result) = demo.run(&[]);
+    assert_eq!(exit, 0, "{result}");
+    assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.8, "{}", result["final"]);
+    let spent = result["sites"][0]["datasets"][0]["epsilon_spent"].as_f64().unwrap();
+    assert!((spent - 4.98).abs() < 0.01, "{spent}");
+    let letter = demo
+        .privet(&["policy", "explain", "demo/sites/north.toml", "--job", "demo/job.toml", "--json"])
+        .json();
+    let leaves = letter["leaves"].as_array().unwrap();
+    assert!(leaves.iter().any(|leaf| leaf["tensor"] == "privet.clip"), "{letter}");
+    let model = std::fs::read(demo.workspace().join("model.safetensors")).unwrap();
+    assert!(!String::from_utf8_lossy(&model).contains("privet.clip"));
+
+    for site in SITES {
+        demo.edit(&format!("sites/{site}.toml"), "records = ", "records = 6 # ");
+    }
+    let (exit, result) = demo.run(&[]);
+    assert_eq!((exit, &result["error"]["code"]), (3, &"too-few-records".into()), "{result}");
+}

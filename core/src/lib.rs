@@ -10,6 +10,7 @@
 //! Nothing here does I/O, reads a file or knows a cipher. A crate that implements one of the
 //! seams imports this crate and no sibling of its own.
 
+pub mod adaptive;
 pub mod admission;
 pub mod aggregate;
 pub mod audit;

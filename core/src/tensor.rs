@@ -60,6 +60,11 @@ impl Shape {
         (elements <= MAX_ELEMENTS).then_some(Self(dims))
     }
 
+    /// The shape of a single number.
+    pub const fn scalar() -> Self {
+        Self(Vec::new())
+    }
+
     /// The dimensions, outermost first.
     pub fn dims(&self) -> &[u64] {
         &self.0

@@ -230,6 +230,72 @@ fn two_releases_share_no_noise() {
     }
 }
 
+/// Prints releases of nothing at all, for the test below, which runs it in processes of its own.
+#[test]
+#[ignore = "the other half of `restarts_share_no_noise`"]
+fn prints_releases() {
+    let (clip, noise) = (clip(), gaussian(1.0, Adjacency::AddRemove));
+    for _ in 0..RELEASES {
+        println!("release {}", site(&[&*clip, &*noise], 0.0));
+    }
+}
+
+/// A process that starts anew draws anew, though it does all that the one before it did.
+#[test]
+fn restarts_share_no_noise() {
+    let process = || -> Vec<f64> {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["audits::prints_releases", "--exact", "--ignored", "--nocapture"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let release = |line: &str| line.split_once("release ")?.1.parse().ok();
+        text.lines().filter_map(release).collect()
+    };
+    let (before, after) = (process(), process());
+    assert_eq!((before.len(), after.len()), (RELEASES, RELEASES));
+    // Two draws at the same place differ by √2 times the noise, within 1/√(2·30 000) six times over.
+    let square: f64 = before.iter().zip(&after).map(|(a, b)| (a - b).powi(2)).sum();
+    let deviation = (square / RELEASES as f64).sqrt();
+    assert!((deviation / 2f64.sqrt() - 1.0).abs() < 0.025, "{deviation}");
+}
+
+/// A thousand canaries, each a record of its own direction and in the sum with chance ½, and one
+/// release (Steinke, Nasr, Jagielski 2023): of the guesses who was in, an (ε, δ)-private release lets
+/// no more be right than a coin of e^ε/(1 + e^ε) would, but for δ. Looser than many releases, but it is one run
+/// of the whole trainer's sum.
+#[test]
+fn one_release_tells_little_of_a_thousand_records() {
+    const CANARIES: usize = 1000;
+    let bound = bound_for(Unit::Record, Norm::L2, 0.5).unwrap();
+    let shape = Shape::new(vec![CANARIES as u64]).unwrap();
+    let schema = Schema::from_iter([("w".to_owned(), Slot { shape, dtype: Dtype::F32 })]);
+    let right = |z: f64| {
+        let mut words = privet_crypto::Words::new(&privet_crypto::Seed::from_os().unwrap());
+        let mut sum = RecordSum::new(bound, CANARIES).unwrap();
+        let present: Vec<bool> = (0..CANARIES).map(|_| words.word() & 1 == 1).collect();
+        for at in present.iter().enumerate().filter_map(|(at, &is)| is.then_some(at)) {
+            let mut canary = vec![0.0; CANARIES];
+            canary[at] = 9.0;
+            sum.add(&canary);
+        }
+        let lattice = Content::Lattice(sum.finish(&prover(), &schema).unwrap());
+        let noise = gaussian(z, Adjacency::AddRemove);
+        let Content::Lattice(noisy) = apply(&*noise, lattice, &mut Free).unwrap() else {
+            panic!("a lattice was expected")
+        };
+        let half = bound.lattice_units as i64 / 2;
+        let guesses = noisy.tensors()["w"].values().iter().map(|&q| q > half);
+        guesses.zip(&present).filter(|(guess, is)| guess == *is).count() as f64
+    };
+    // z = 4 is (0.927, 1e-5)-private; six deviations of the coin.
+    let coin = 0.927f64.exp() / (1.0 + 0.927f64.exp());
+    let n = CANARIES as f64;
+    let most = n * coin + 6.0 * (n * coin * (1.0 - coin)).sqrt();
+    assert!(right(4.0) < most);
+    assert!(right(0.25) > most, "the audit is blind");
+}
+
 /// Three sites' shares in a sum.
 #[test]
 fn a_sealed_sum_tells_what_is_promised() {

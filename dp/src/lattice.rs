@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use privet_core::sensitivity::{
     Bound, Lattice, LatticeTensor, Norm, Prover, SamplingRate, Step, Unit,
 };
-use privet_core::tensor::Schema;
-use privet_core::{Code, Reason};
+use privet_core::tensor::{Schema, Shape};
+use privet_core::{Code, Reason, adaptive};
 use privet_crypto::{Seed, Words};
 
 /// Bits of the bound in lattice units: 2^20 ≤ c < 2^21. So fine that truncation (at most one unit
@@ -154,8 +154,12 @@ pub struct RecordSum {
     /// The sample that the records are of.
     sample: Option<(SamplingRate, Words)>,
     bound: Bound,
+    /// The bound of a record's vector: all of `bound`, or what its indicator leaves.
+    part: Bound,
     sum: Vec<i64>,
     record: Vec<i64>,
+    /// What an indicator is worth, in lattice units, and their sum.
+    indicators: Option<(i64, i64)>,
 }
 
 impl RecordSum {
@@ -170,7 +174,23 @@ impl RecordSum {
             Err(error) => Err(Reason::new(Code::StorageFailed, error.to_string())),
         };
         let sample = bound.sampled.map(draw).transpose()?;
-        Ok(Self { sample, bound, sum: vec![0; coordinates], record: vec![0; coordinates] })
+        let (sum, record) = (vec![0; coordinates], vec![0; coordinates]);
+        Ok(Self { sample, bound, part: bound, sum, record, indicators: None })
+    }
+
+    /// Has every record say besides whether its vector was within the clip: one more number of the
+    /// same record, which [`RecordSum::finish`] puts into the tensor [`adaptive::TENSOR`].
+    ///
+    /// # Guarantee
+    /// A record's vector q and indicator ±w satisfy ‖q‖² + w² ≤ c². The bound is Euclidean.
+    #[must_use]
+    pub fn with_indicator(mut self) -> Self {
+        debug_assert_eq!(self.bound.norm, Norm::L2);
+        let c = self.bound.lattice_units;
+        let worth = (c as f64 * adaptive::SHARE) as u64;
+        self.part.lattice_units = (c * c).saturating_sub(worth * worth).isqrt();
+        self.indicators = Some((worth as i64, 0));
+        self
     }
 
     /// Draws whether the next record is in the sample; every record's caller asks once, and adds it
@@ -182,8 +202,12 @@ impl RecordSum {
     /// Adds one record's vector; a vector of another length adds nothing.
     pub fn add(&mut self, values: &[f32]) {
         let fits = values.len() == self.sum.len();
-        if !fits || !quantise(&[values], &self.bound, &mut [&mut self.record]) {
+        if !fits || !quantise(&[values], &self.part, &mut [&mut self.record]) {
             return;
+        }
+        if let Some((worth, sum)) = &mut self.indicators {
+            let within = length(&[values], Norm::L2) <= self.bound.value();
+            *sum += if within { *worth } else { -*worth };
         }
         for (sum, q) in self.sum.iter_mut().zip(&self.record) {
             // |q| < 2^21 and fewer than 2^42 records: no overflow.
@@ -194,7 +218,12 @@ impl RecordSum {
     /// The sum as tensors of these names and shapes, in the order of their names, with its
     /// sensitivity. `None` when the shapes hold another number of coordinates.
     pub fn finish(self, prover: &Prover, schema: &Schema) -> Option<Lattice> {
-        Some(Lattice::proven(prover, split(self.sum, schema)?, self.bound))
+        let mut tensors = split(self.sum, schema)?;
+        if let Some((_, sum)) = self.indicators {
+            let indicators = LatticeTensor::new(Shape::scalar(), vec![sum])?;
+            tensors.insert(adaptive::TENSOR.to_owned(), indicators);
+        }
+        Some(Lattice::proven(prover, tensors, self.bound))
     }
 }
 
@@ -297,6 +326,28 @@ mod tests {
                 let back = q as f64 * bound.step.value();
                 let expected = (f64::from(x) * factor.min(1.0)).clamp(-1.0, 1.0);
                 prop_assert!((back - expected).abs() <= 2.0 * bound.step.value());
+            }
+        }
+    }
+
+    /// A record's vector and its indicator are together within the bound, and say what they should.
+    #[test]
+    fn an_indicator_takes_its_part_of_the_bound() {
+        let bound = bound_for(Unit::Record, Norm::L2, 1.0).unwrap();
+        for (vector, sign) in [([0.5, 0.6], 1), ([30.0, 40.0], -1), ([0.0, 0.0], 1)] {
+            let mut sum = RecordSum::new(bound, 2).unwrap().with_indicator();
+            sum.add(&vector);
+            sum.add(&[f32::NAN, 0.0]);
+            let (worth, indicators) = sum.indicators.unwrap();
+            assert_eq!(indicators, sign * worth);
+            assert!(
+                (worth as f64 / (adaptive::SHARE * bound.lattice_units as f64) - 1.0).abs() < 1e-5
+            );
+            let joint = [&sum.sum[..], &[indicators]].concat();
+            assert!(within(&joint, &bound), "{joint:?}");
+            if sign < 0 {
+                let square: f64 = joint.iter().map(|&q| (q as f64).powi(2)).sum();
+                assert!(square.sqrt() > 0.9999 * bound.lattice_units as f64);
             }
         }
     }

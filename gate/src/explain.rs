@@ -7,7 +7,7 @@ use privet_core::ledger::{Ledger, Window, rounded_up};
 use privet_core::message::{DataKind, Protection};
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::tensor::Shape;
-use privet_core::{Reason, Refusal, Registry};
+use privet_core::{Reason, Refusal, Registry, adaptive};
 use serde::Serialize;
 
 use crate::chain::{Chain, CompileError};
@@ -327,6 +327,13 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
             event.mechanism.name()
         )),
         (None, None) => text.push_str(", as they are."),
+    }
+    if chain.flow.schema.0.contains_key(adaptive::TENSOR) {
+        text.push_str(&format!(
+            " The numbers are in units of a clip that follows how long the records' vectors are; \
+             `{}` says, with the same noise, how many were within it.",
+            adaptive::TENSOR
+        ));
     }
     let weight = match chain.rule.weight {
         crate::policy::Weight::Records => format!(

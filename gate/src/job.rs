@@ -220,6 +220,8 @@ pub struct Train {
     pub record_clip: Option<f64>,
     /// Chance with which each record takes part in a round, if not always.
     pub sampling_rate: Option<f64>,
+    /// The share of records whose gradients shall be within the clip, if it is to follow them.
+    pub clip_quantile: Option<f64>,
     /// Gradient steps a round.
     pub local_steps: u32,
     /// Records of a step; all of them when absent.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use privet_core::adaptive;
 use privet_core::event::{Event, Mechanism};
 use privet_core::filter::Cancel;
 use privet_core::ledger::{Budget, Currency};
@@ -51,7 +52,8 @@ pub fn buy(
     cancel: &Cancel,
 ) -> Result<Bought, RunError> {
     let training = job.training()?;
-    let schema = program.computes().promise(job)?.schema;
+    let mut schema = program.computes().promise(job)?.schema;
+    schema.0.remove(adaptive::TENSOR);
     let datasets: BTreeMap<&String, &Dataset> = policies
         .iter()
         .filter_map(|(name, policy)| Some((name, policy.datasets.get(&job.dataset)?)))
@@ -153,8 +155,8 @@ fn changed(
     if let Some(Value::Table(train)) = table.get_mut("train") {
         // By record the trainer clips; by site the gate does.
         let unused: &[&str] = match point.unit {
-            Unit::Record => &["batch", "learning-rate", "sampling-rate"],
-            Unit::Site => &["record-clip", "sampling-rate"],
+            Unit::Record => &["batch", "learning-rate", "sampling-rate", "clip-quantile"],
+            Unit::Site => &["record-clip", "sampling-rate", "clip-quantile"],
         };
         unused.iter().for_each(|key| drop(train.remove(*key)));
     }

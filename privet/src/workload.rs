@@ -6,8 +6,8 @@ use privet_core::executor::Executor;
 use privet_core::flow::Promise;
 use privet_core::message::Protection;
 use privet_core::sensitivity::{Bound, Norm, Prover, SamplingRate, Unit};
-use privet_core::tensor::Tensors;
-use privet_core::{Code, DataKind, Reason};
+use privet_core::tensor::{Dtype, Schema, Shape, Slot, Tensor, Tensors, Values};
+use privet_core::{Code, DataKind, Reason, adaptive};
 use privet_dp::lattice::bound_for;
 use privet_dp::statistics::{self, Question};
 use privet_gate::{
@@ -40,6 +40,16 @@ fn model(training: &Training) -> Box<dyn Model> {
     }
 }
 
+/// What travels: the model, and with it a clip that adapts.
+fn schema(training: &Training) -> Schema {
+    let mut schema = model(training).schema();
+    if training.train.clip_quantile.is_some() {
+        let slot = Slot { shape: Shape::scalar(), dtype: Dtype::F32 };
+        schema.0.insert(adaptive::TENSOR.to_owned(), slot);
+    }
+    schema
+}
+
 /// The record bound of a job, if it trains by clipped record gradients.
 fn record_bound(Training { model, train, .. }: &Training) -> Result<Option<Bound>, Reason> {
     let invalid = |detail: &str| Err(Reason::new(Code::InvalidJob, detail));
@@ -52,6 +62,8 @@ fn record_bound(Training { model, train, .. }: &Training) -> Result<Option<Bound
     if train.batch.is_some() {
         return invalid("`record-clip` takes every record in every round: leave `batch` out");
     }
+    // An adaptive clip is the unit that gradients come in.
+    let clip = if train.clip_quantile.is_some() { 1.0 } else { clip };
     match bound_for(Unit::Record, Norm::L2, clip) {
         Some(bound) => {
             Ok(Some(Bound { sampled: train.sampling_rate.and_then(SamplingRate::new), ..bound }))
@@ -105,7 +117,7 @@ impl Workload for Builtin {
                 Some(_) => DataKind::Gradient,
                 None => DataKind::WeightDiff,
             },
-            schema: model(training).schema(),
+            schema: schema(training),
             protection: match bound {
                 Some(_) => Protection::Lattice,
                 None => Protection::Plain,
@@ -118,7 +130,16 @@ impl Workload for Builtin {
 
     fn initial(&self, job: &Job) -> Result<Tensors, Reason> {
         match &job.work {
-            Work::Training(training) => Ok(initial(&*model(training), job.seed())),
+            Work::Training(training) => {
+                let mut tensors = initial(&*model(training), job.seed());
+                if let Some(clip) = training.train.record_clip
+                    && training.train.clip_quantile.is_some()
+                {
+                    let scalar = Tensor::new(Shape::scalar(), Values::F32(vec![clip as f32]));
+                    tensors.0.extend(scalar.map(|clip| (adaptive::TENSOR.to_owned(), clip)));
+                }
+                Ok(tensors)
+            }
             // A question is asked by the names and shapes of its answers.
             Work::Statistics(columns) => {
                 let schema = statistics::schema(&questions(columns))?;
@@ -147,6 +168,9 @@ impl Workload for Builtin {
         let table = Table::load(&dataset.path, &training.features, &training.model.label);
         let table = table.map_err(|error| unreadable(&error))?;
         Ok(match (record_bound(training)?, self.prover) {
+            (Some(bound), Some(prover)) if training.train.clip_quantile.is_some() => {
+                Box::new(RecordSums::adaptive(model(training), table, bound, prover))
+            }
             (Some(bound), Some(prover)) => {
                 Box::new(RecordSums::new(model(training), table, bound, prover))
             }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use privet_core::executor::{Executor, TaskResult};
 use privet_core::filter::Cancel;
 use privet_core::sensitivity::{Bound, Prover};
-use privet_core::tensor::Tensors;
-use privet_core::{Content, DataKind, Message};
+use privet_core::tensor::{Tensors, Values};
+use privet_core::{Content, DataKind, Message, adaptive};
 use privet_dp::lattice::RecordSum;
 use rand::seq::SliceRandom;
 
@@ -34,24 +34,54 @@ pub struct RecordSums {
     table: Table,
     bound: Bound,
     prover: Prover,
+    adaptive: bool,
 }
 
 impl RecordSums {
     /// A trainer whose record gradients are clipped to `bound`.
     pub fn new(model: Box<dyn Model>, table: Table, bound: Bound, prover: Prover) -> Self {
-        Self { model, table, bound, prover }
+        Self { model, table, bound, prover, adaptive: false }
+    }
+
+    /// A trainer whose clip comes with the task, in the tensor [`adaptive::TENSOR`]. Gradients are
+    /// given in units of it: `bound` is that of a gradient divided by the clip, with its indicator.
+    pub fn adaptive(model: Box<dyn Model>, table: Table, bound: Bound, prover: Prover) -> Self {
+        Self { model, table, bound, prover, adaptive: true }
+    }
+
+    /// What gradients are divided by.
+    fn unit(&self, task: &mut Tensors) -> Option<f32> {
+        if !self.adaptive {
+            return Some(1.0);
+        }
+        match task.0.remove(adaptive::TENSOR)?.values() {
+            Values::F32(values) => {
+                values.first().copied().filter(|clip| clip.is_normal() && *clip > 0.0)
+            }
+            Values::F64(_) => None,
+        }
     }
 }
 
 impl Executor for RecordSums {
     fn execute(&mut self, task: &Message, cancel: &Cancel) -> TaskResult {
-        let Some(parameters) = incoming(&*self.model, task) else {
+        let Content::Plain(task_tensors) = &task.content else {
+            return TaskResult::failed(NOT_THE_MODEL);
+        };
+        let mut tensors = task_tensors.clone();
+        let Some(unit) = self.unit(&mut tensors) else {
+            return TaskResult::failed("the task brings no clip");
+        };
+        let Some(parameters) = parameters(&self.model.schema(), &tensors) else {
             return TaskResult::failed(NOT_THE_MODEL);
         };
         let mut gradient = vec![0.0; parameters.len()];
         let Ok(mut sum) = RecordSum::new(self.bound, parameters.len()) else {
             return TaskResult::failed("the machine gave no random numbers");
         };
+        if self.adaptive {
+            sum = sum.with_indicator();
+        }
         for (row, label) in self.table.iter() {
             if cancel.is_cancelled() {
                 return TaskResult::failed("stopped");
@@ -60,6 +90,9 @@ impl Executor for RecordSums {
                 continue;
             }
             self.model.gradient(&parameters, row, label, &mut gradient);
+            if unit != 1.0 {
+                gradient.iter_mut().for_each(|x| *x /= unit);
+            }
             sum.add(&gradient);
         }
         match sum.finish(&self.prover, &self.model.schema()) {
@@ -190,6 +223,7 @@ mod tests {
     use crate::linear::Linear;
     use privet_core::Registry;
     use privet_core::sensitivity::{Norm, SamplingRate, Unit};
+    use privet_core::tensor::{Shape, Tensor};
     use privet_dp::lattice::bound_for;
 
     fn table(csv: &str) -> Table {
@@ -235,6 +269,36 @@ mod tests {
         assert!(moved > 0.99 * bound && moved <= bound, "{moved} {bound}");
         for broken in ["1,nan,0.7", "1,inf,0.7", "1,,0.7", "7,0.5,0.7", "x,0.5,0.7"] {
             assert_eq!(distance(&base, &with(broken)), 0.0, "{broken}");
+        }
+    }
+
+    /// The clip is the task's: numbers come in units of it, and how many gradients were within it.
+    #[test]
+    fn an_adaptive_clip_comes_with_the_task() {
+        let csv = "y,a,b\n1,0.9,0.1\n0,0.2,0.8\n";
+        let answer = |clip: f32| {
+            let model = Linear::logistic(3);
+            let mut task = task(&model);
+            let Content::Plain(tensors) = &mut task.content else { panic!("plain") };
+            let scalar = Tensor::new(Shape::scalar(), Values::F32(vec![clip])).unwrap();
+            tensors.0.insert(adaptive::TENSOR.to_owned(), scalar);
+            let bound = bound_for(Unit::Record, Norm::L2, 1.0).unwrap();
+            let mut trainer = RecordSums::adaptive(Box::new(model), table(csv), bound, prover());
+            trainer.execute(&task, &Cancel::default())
+        };
+        let values = |clip: f32| {
+            let message = answer(clip).message.unwrap();
+            let Content::Lattice(lattice) = message.content else { panic!("a lattice") };
+            let step = lattice.step().value();
+            let tensor = |name: &str| lattice.tensors()[name].values()[0] as f64 * step;
+            (tensor(adaptive::TENSOR), tensor("bias") * f64::from(clip))
+        };
+        // Both gradients of the first step have norm ½.
+        let (wide, narrow) = (values(1.0), values(0.25));
+        assert!((wide.0 - 2.0 * adaptive::SHARE).abs() < 1e-5, "{wide:?}");
+        assert!((narrow.0 + 2.0 * adaptive::SHARE).abs() < 1e-5, "{narrow:?}");
+        for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert!(answer(bad).message.is_none(), "{bad}");
         }
     }
 

@@ -4,6 +4,8 @@
 //!   gradient sums:   V ← m·V + S/(C·N),   W ← W − η·V      S = Σ sites' sums over their records,
 //!                                                          N = Σ declared records, C = record-clip
 //!                                                          (times the sampling rate, if there is one)
+//!                                                          With an adaptive clip, S comes in units of it
+//!                                                          and is multiplied by it; C stays the first.
 //!   weight diffs:    V ← m·V + Σ wᵢΔᵢ/Σ wᵢ,  W ← W + η·V
 //! ```
 //! Everything after the sites' noise is post-processing. `average = "tail"` delivers the mean of
@@ -11,9 +13,9 @@
 
 use std::collections::BTreeMap;
 
-use privet_core::DataKind;
 use privet_core::aggregate::Combine;
-use privet_core::tensor::{Tensor, Tensors, Values};
+use privet_core::tensor::{Shape, Tensor, Tensors, Values};
+use privet_core::{Code, DataKind, Reason, adaptive};
 use privet_gate::{Average, ServerStep, Training};
 
 use crate::checkpoint::{Checkpoint, State};
@@ -23,7 +25,7 @@ use crate::workflow::Workflow;
 
 /// Names of what a checkpoint keeps.
 pub(crate) const GROUPS: [&str; 3] = ["model", "velocity", "tail"];
-pub(crate) const NUMBERS: [&str; 1] = ["tail-rounds"];
+pub(crate) const NUMBERS: [&str; 2] = ["tail-rounds", "clip"];
 
 type Flat = BTreeMap<String, Vec<f64>>;
 
@@ -34,6 +36,8 @@ pub(crate) struct Fedavg {
     kind: DataKind,
     /// C of the formulas, times the sampling rate; 1 for weight diffs.
     clip: f64,
+    /// The clip that the next task brings, where it adapts.
+    adaptive: Option<Adaptive>,
     schema: Tensors,
     next: u32,
     model: Flat,
@@ -43,14 +47,40 @@ pub(crate) struct Fedavg {
     tail_rounds: f64,
 }
 
+/// A clip that follows a quantile of the records' norms.
+struct Adaptive {
+    quantile: f64,
+    /// The chance with which a record takes part.
+    rate: f64,
+    clip: f64,
+}
+
+impl Adaptive {
+    /// Follows the sum of the indicators of so many declared records.
+    fn follow(&mut self, indicators: f64, records: f64) -> Result<(), Reason> {
+        let records = records * self.rate;
+        if records < adaptive::LEAST_RECORDS {
+            let least = adaptive::LEAST_RECORDS;
+            let detail =
+                format!("the clip is to follow {records} records; below {least} noise leads it");
+            return Err(Reason::new(Code::TooFewRecords, detail));
+        }
+        self.clip = adaptive::next(self.clip, self.quantile, indicators, records);
+        Ok(())
+    }
+}
+
 impl Fedavg {
     pub(crate) fn new(
         training: &Training,
         rounds: u32,
         kind: DataKind,
-        initial: Tensors,
+        mut initial: Tensors,
         from: Option<Checkpoint>,
     ) -> Self {
+        let rate = training.train.sampling_rate.unwrap_or(1.0);
+        let clip = training.train.record_clip.unwrap_or(1.0);
+        initial.0.remove(adaptive::TENSOR);
         let zero = |tensors: &Tensors| {
             let zeros = |(name, tensor): (&String, &Tensor)| {
                 (name.clone(), vec![0.0; tensor.values().len()])
@@ -62,12 +92,14 @@ impl Fedavg {
             rounds,
             kind,
             clip: match kind {
-                DataKind::Gradient => {
-                    training.train.record_clip.unwrap_or(1.0)
-                        * training.train.sampling_rate.unwrap_or(1.0)
-                }
+                DataKind::Gradient => clip * rate,
                 _ => 1.0,
             },
+            adaptive: training.train.clip_quantile.map(|quantile| Adaptive {
+                quantile,
+                rate,
+                clip,
+            }),
             next: 1,
             model: flat(&initial),
             velocity: zero(&initial),
@@ -88,12 +120,38 @@ impl Fedavg {
                     *part = flat(tensors);
                 }
             }
-            workflow.tail_rounds = state.numbers.get("tail-rounds").copied().unwrap_or_default();
+            let number = |name| state.numbers.get(name).copied();
+            workflow.tail_rounds = number("tail-rounds").unwrap_or_default();
+            if let (Some(adaptive), Some(clip)) = (&mut workflow.adaptive, number("clip")) {
+                adaptive.clip = clip;
+            }
         }
         workflow
     }
 
+    /// The tensors of a task.
+    fn task(&self) -> Tensors {
+        let mut tensors = self.shaped(&self.model, narrow);
+        if let Some(adaptive) = &self.adaptive {
+            let clip = Tensor::new(Shape::scalar(), narrow(vec![adaptive.clip]));
+            tensors.0.extend(clip.map(|clip| (adaptive::TENSOR.to_owned(), clip)));
+        }
+        tensors
+    }
+
+    /// Has the clip follow the indicators of a round's sum.
+    fn follow(&mut self, tensors: &Tensors, weights: &BTreeMap<String, f64>) -> Result<(), Reason> {
+        let name = adaptive::TENSOR;
+        let (Some(adaptive), Some(tensor)) = (&mut self.adaptive, tensors.0.get(name)) else {
+            return Ok(());
+        };
+        let mut indicators = 0.0;
+        tensor.values().for_each(|x| indicators += x);
+        adaptive.follow(indicators, weights.get(name).copied().unwrap_or_default())
+    }
+
     fn step(&mut self, round: u32, tensors: &Tensors, weights: &BTreeMap<String, f64>) {
+        let unit = self.adaptive.as_ref().map_or(1.0, |adaptive| adaptive.clip);
         let (rate, momentum) = (self.settings.learning_rate, self.settings.momentum);
         let sign = if self.kind == DataKind::Gradient { -1.0 } else { 1.0 };
         for (name, tensor) in &tensors.0 {
@@ -103,7 +161,7 @@ impl Fedavg {
             else {
                 continue;
             };
-            let scale = 1.0 / (self.clip * weight);
+            let scale = unit / (self.clip * weight);
             let mut at = velocity.iter_mut().zip(model);
             tensor.values().for_each(|x| {
                 if let Some((v, w)) = at.next() {
@@ -155,7 +213,9 @@ impl Workflow for Fedavg {
         if self.settings.average == Average::Tail {
             tensors.insert("tail", group(&self.tail));
         }
-        State { tensors, numbers: BTreeMap::from([("tail-rounds", self.tail_rounds)]) }
+        let clip = self.adaptive.as_ref().map_or(1.0, |adaptive| adaptive.clip);
+        let numbers = BTreeMap::from([("tail-rounds", self.tail_rounds), ("clip", clip)]);
+        State { tensors, numbers }
     }
 
     fn run(&mut self, rounds: &mut Rounds<'_>) -> Result<Metrics, Failure> {
@@ -165,9 +225,9 @@ impl Workflow for Fedavg {
         };
         let mut metrics = rounds.done.last().map(|record| record.metrics).unwrap_or_default();
         for round in self.next..=rounds.planned() {
-            let model = self.shaped(&self.model, narrow);
-            let sum = rounds.round(round, model, combine)?;
+            let sum = rounds.round(round, self.task(), combine)?;
             self.step(round, &sum.tensors, &sum.weights);
+            self.follow(&sum.tensors, &sum.weights).map_err(Failure::new)?;
             metrics = rounds.evaluate(&self.model());
             let state = self.state();
             rounds.finish(sum, metrics, state)?;
@@ -198,6 +258,7 @@ mod tests {
             rounds: 4,
             kind,
             clip: if kind == DataKind::Gradient { 0.5 } else { 1.0 },
+            adaptive: None,
             next: 1,
             model: flat(&initial),
             velocity: [("w".to_owned(), vec![0.0; 2])].into(),
@@ -220,6 +281,33 @@ mod tests {
         assert_eq!(step(&mut workflow, 1, [5.0, -5.0], 10.0), [-1.0, 4.0]);
         // V = ½·1 + 0 = ½ and ½·(−1).
         assert_eq!(step(&mut workflow, 2, [0.0, 0.0], 10.0), [-2.0, 5.0]);
+    }
+
+    /// The clip falls while more than the wanted share is within it; gradients come in units of it.
+    #[test]
+    fn an_adaptive_clip_is_sent_and_followed() {
+        let mut workflow = workflow(DataKind::Gradient, Average::Last);
+        workflow.adaptive = Some(Adaptive { quantile: 0.5, rate: 1.0, clip: 0.5 });
+        let clip = |workflow: &Fedavg| match workflow.task().0[adaptive::TENSOR].values() {
+            Values::F32(values) => values[0],
+            Values::F64(_) => panic!("f32"),
+        };
+        assert_eq!(clip(&workflow), 0.5);
+        let all_within = Tensor::new(Shape::scalar(), Values::F32(vec![10.0])).unwrap();
+        let tensors = Tensors::from_iter([
+            ("w".to_owned(), Tensor::vector(vec![10.0, -10.0])),
+            (adaptive::TENSOR.to_owned(), all_within),
+        ]);
+        let few = [("w".to_owned(), 10.0), (adaptive::TENSOR.to_owned(), 10.0)].into();
+        workflow.step(1, &tensors, &few);
+        // The gradient 10 in units of ½ is 5, as in the test above.
+        assert_eq!(workflow.model["w"], [-1.0, 4.0]);
+        assert_eq!(workflow.follow(&tensors, &few).unwrap_err().code, Code::TooFewRecords);
+        let enough = [(adaptive::TENSOR.to_owned(), 50.0)].into();
+        workflow.follow(&tensors, &enough).unwrap();
+        assert!((f64::from(clip(&workflow)) - 0.5 * (-0.1f64).exp()).abs() < 1e-6);
+        assert!(!workflow.model().0.contains_key(adaptive::TENSOR));
+        assert_eq!(workflow.state().numbers["clip"], workflow.adaptive.unwrap().clip);
     }
 
     #[test]

@@ -106,6 +106,7 @@ mod file {
         pub dataset: String,
         pub record_clip: Option<f64>,
         pub sampling_rate: Option<f64>,
+        pub clip_quantile: Option<f64>,
         #[serde(default = "one")]
         pub local_steps: u32,
         pub batch: Option<u32>,
@@ -486,12 +487,15 @@ impl Reader<'_> {
             let message = "`record-clip` and `learning-rate` must be finite and above 0";
             self.error("invalid", message, span.clone(), "for example 0.5");
         }
-        let sampled = file.sampling_rate;
-        if sampled.is_some_and(|rate| !(rate > 0.0 && rate < 1.0))
-            || (sampled.is_some() && file.record_clip.is_none())
-        {
-            let message = "`sampling-rate` lies between 0 and 1, and goes with `record-clip`";
-            self.error("invalid", message, span.clone(), "leave it out to take every record");
+        let shares = [
+            ("sampling-rate", file.sampling_rate, "leave it out to take every record"),
+            ("clip-quantile", file.clip_quantile, "leave it out to keep the clip as it is"),
+        ];
+        for (name, share, help) in shares {
+            if share.is_some_and(|x| !(x > 0.0 && x < 1.0) || file.record_clip.is_none()) {
+                let message = format!("`{name}` lies between 0 and 1, and goes with `record-clip`");
+                self.error("invalid", &message, span.clone(), help);
+            }
         }
         if file.local_steps == 0 || file.batch == Some(0) {
             let message = "`local-steps` and `batch` must be at least 1";
@@ -501,6 +505,7 @@ impl Reader<'_> {
             executor: file.executor,
             record_clip: file.record_clip,
             sampling_rate: file.sampling_rate,
+            clip_quantile: file.clip_quantile,
             local_steps: file.local_steps,
             batch: file.batch,
             learning_rate: file.learning_rate,
