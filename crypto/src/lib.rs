@@ -3,9 +3,12 @@
 //! What only one crate needs stays in that crate.
 
 pub mod codec;
+pub mod pairwise;
+pub mod signing;
 pub mod stream;
 pub mod transcript;
 
 pub use codec::{DecodeError, Reader, Writer};
+pub use signing::{PublicKey, Signature, SigningKey};
 pub use stream::{Seed, Words};
 pub use transcript::{Digest, Transcript};

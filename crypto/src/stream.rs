@@ -44,6 +44,11 @@ impl Seed {
         Self(Zeroizing::new(bytes))
     }
 
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The seed number `number` for one use: keyed BLAKE3 of both. Seeds of different uses or
     /// numbers look independent to whoever does not know this one.
     pub fn derive(&self, domain: &str, number: u64) -> Self {

@@ -1,0 +1,172 @@
+//! From an opened sum back to the values: the inverse of [`crate::coding::layout`], and the checks that a
+//! sum must pass.
+//!
+//! Block by block, so that the opened coefficients need not be held. Nothing here trusts what was
+//! opened: a wrong key makes it arbitrary.
+
+use crate::coding::divisor::Divisor;
+use crate::coding::layout::{Layout, LayoutError, MAX_WEIGHT, TAG_BITS, VERSION, WEIGHT_BITS};
+use crate::mac::{Q, TAGS, Tags};
+
+/// The opened header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderSum {
+    /// Sites in the sum.
+    pub survivors: u32,
+    /// Sum of the weights.
+    pub weight: u64,
+    /// Sum of the tags modulo [`Q`].
+    pub tags: Option<Tags>,
+}
+
+/// Reads an opened sum block by block.
+#[derive(Debug)]
+pub struct Decoder {
+    layout: Layout,
+    survivors: u32,
+    block: u64,
+    header: Option<HeaderSum>,
+    delta: Divisor,
+    header_delta: Divisor,
+    base: Divisor,
+}
+
+impl Decoder {
+    /// For a sum over `survivors` sites.
+    ///
+    /// # Errors
+    /// When those are none, or more than the encoding allows.
+    pub fn new(layout: Layout, survivors: u32) -> Result<Self, LayoutError> {
+        let encoding = layout.encoding();
+        if survivors == 0 || survivors > encoding.sites() {
+            return Err(LayoutError::Sites);
+        }
+        Ok(Self {
+            layout,
+            survivors,
+            block: 0,
+            header: None,
+            delta: Divisor::new(encoding.delta()),
+            header_delta: Divisor::new(encoding.header_delta()),
+            base: Divisor::new(encoding.base()),
+        })
+    }
+
+    /// Takes the next block of centred coefficients Δ·M + E, and appends its values' sums. After
+    /// an error nothing of the sum is to be used.
+    ///
+    /// # Errors
+    /// When there is no further block, it has another size, or the sum is refused.
+    pub fn block(&mut self, opened: &[i64], sums: &mut Vec<i64>) -> Result<(), LayoutError> {
+        let layout = self.layout;
+        if self.block >= layout.blocks() || opened.len() != layout.encoding().set().degree() {
+            return Err(LayoutError::Shape);
+        }
+        let mut opened = opened;
+        let mut before = self.block * opened.len() as u64;
+        if self.block == 0 {
+            let (header, values) = opened.split_at(layout.header_len());
+            self.header = Some(self.read_header(header)?);
+            (opened, before) = (values, layout.header_len() as u64);
+        }
+        let left = layout.value_end().saturating_sub(before);
+        let (values, pads) = opened.split_at(opened.len().min(left as usize));
+        let first = (before - layout.header_len() as u64) * u64::from(layout.encoding().slots());
+        self.read_values(values, layout.encoding().values().saturating_sub(first), sums)?;
+        if pads.iter().any(|&pad| self.header_delta.nearest(pad) != Some(0)) {
+            return Err(LayoutError::PadsNonzero);
+        }
+        self.block += 1;
+        Ok(())
+    }
+
+    /// The header, when all blocks were taken.
+    ///
+    /// # Errors
+    /// When blocks are missing.
+    pub fn finish(self) -> Result<HeaderSum, LayoutError> {
+        self.header.filter(|_| self.block == self.layout.blocks()).ok_or(LayoutError::Shape)
+    }
+
+    fn read_header(&self, opened: &[i64]) -> Result<HeaderSum, LayoutError> {
+        let survivors = i64::from(self.survivors);
+        let digits: Vec<_> = opened.iter().map(|&x| self.header_delta.nearest(x)).collect();
+        let [version, count, digits @ ..] = &digits[..] else { return Err(LayoutError::Shape) };
+        // The count first: it is what an upload that was dropped or doubled changes for sure.
+        if *count != Some(survivors) {
+            return Err(LayoutError::CountMismatch);
+        }
+        if *version != Some(survivors * i64::from(VERSION)) {
+            return Err(LayoutError::VersionMismatch);
+        }
+        let bits = self.layout.encoding().digit_bits();
+        let most = survivors * ((1 << bits) - 1);
+        let join = |digits: &[Option<i64>]| {
+            digits.iter().rev().try_fold(0u128, |sum, &digit| {
+                let digit = digit.filter(|digit| (0..=most).contains(digit));
+                Some((sum << bits) + digit.ok_or(LayoutError::SumOutOfRange)? as u128)
+                    .ok_or(LayoutError::SumOutOfRange)
+            })
+        };
+        let (weight, tags) = digits.split_at(WEIGHT_BITS.div_ceil(bits) as usize);
+        let weight = u64::try_from(join(weight)?)
+            .ok()
+            .filter(|&weight| weight <= u64::from(self.survivors) * MAX_WEIGHT)
+            .ok_or(LayoutError::SumOutOfRange)?;
+        let mut sums = [0; TAGS];
+        for (sum, digits) in sums.iter_mut().zip(tags.chunks(TAG_BITS.div_ceil(bits) as usize)) {
+            *sum = (join(digits)? % u128::from(Q)) as u64;
+        }
+        let tags = self.layout.authenticated().then_some(sums);
+        Ok(HeaderSum { survivors: self.survivors, weight, tags })
+    }
+
+    /// Appends the sums of at most `left` values. Slots beyond them are pads.
+    fn read_values(
+        &self,
+        opened: &[i64],
+        left: u64,
+        sums: &mut Vec<i64>,
+    ) -> Result<(), LayoutError> {
+        let encoding = self.layout.encoding();
+        let most = (u64::from(self.survivors) * encoding.reach()) as i64;
+        let slots = encoding.slots() as usize;
+        let (mut in_range, mut pads) = (true, 0);
+        // Added to each digit, whoever is in the sum.
+        let middle = u64::from(encoding.sites()) * encoding.reach();
+        let bias = encoding.bias();
+        sums.reserve(opened.len() * slots);
+        let end = sums.len() + left.min((opened.len() * slots) as u64) as usize;
+        let mut read = |digit: u64| {
+            let sum = digit as i64 - middle as i64;
+            in_range &= (-most..=most).contains(&sum);
+            if sums.len() < end {
+                sums.push(sum);
+            } else {
+                pads |= sum;
+            }
+        };
+        for &x in opened {
+            let number = self.delta.nearest(x).ok_or(LayoutError::SumOutOfRange)?;
+            let mut number = u64::try_from(number.saturating_add_unsigned(bias))
+                .map_err(|_| LayoutError::SumOutOfRange)?;
+            for _ in 1..slots {
+                let (rest, digit) = self.base.divide(number);
+                read(digit);
+                number = rest;
+            }
+            // What is left over in the last slot is out of range as well.
+            read(number);
+        }
+        if !in_range {
+            Err(LayoutError::SumOutOfRange)
+        } else if pads != 0 {
+            Err(LayoutError::PadsNonzero)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
