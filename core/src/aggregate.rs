@@ -11,6 +11,7 @@ use std::io::Read;
 use crate::message::DataKind;
 use crate::receipt::Receipt;
 use crate::refusal::{Code, Reason};
+use crate::seal::Channel;
 use crate::sensitivity::Step;
 use crate::tensor::{Dtype, Schema, Tensor, Tensors, Values};
 
@@ -33,6 +34,10 @@ pub struct UploadHeader {
     pub metrics: BTreeMap<String, f64>,
     /// What the sender's gate says it did; absent on what a server sends.
     pub receipt: Option<Receipt>,
+    /// What belongs to a seal: of a task its session, of an upload its statement.
+    pub seal: Option<Vec<u8>>,
+    /// Digest of the body.
+    pub digest: [u8; 32],
 }
 
 /// A finished sum.
@@ -49,23 +54,24 @@ pub struct Aggregate {
 
 /// Adds uploads.
 pub trait Aggregator: Send {
-    /// Looks at a header, before the upload's elements are taken.
+    /// Looks at the header of a site's upload, before its elements are taken.
     ///
     /// # Errors
     /// When such an upload cannot be part of this sum.
-    fn admit(&self, header: &UploadHeader) -> Result<(), Reason>;
+    fn admit(&self, from: &str, header: &UploadHeader) -> Result<(), Reason>;
 
     /// Adds a whole, checked upload.
     ///
     /// # Errors
     /// When it cannot be read or the sum overflows. The sum is then void.
-    fn add(&mut self, header: &UploadHeader, body: &mut dyn Read) -> Result<(), Reason>;
+    fn add(&mut self, from: &str, header: &UploadHeader, body: &mut dyn Read)
+    -> Result<(), Reason>;
 
-    /// Ends the sum.
+    /// Ends the sum; a sealed one with the help of the sites in it.
     ///
     /// # Errors
-    /// When nothing was added, or an addition had failed.
-    fn finish(self: Box<Self>) -> Result<Aggregate, Reason>;
+    /// When nothing was added, an addition had failed, or too few sites help.
+    fn finish(self: Box<Self>, channel: &mut dyn Channel) -> Result<Aggregate, Reason>;
 }
 
 /// Largest weight of an upload: more records than any site has.
@@ -146,13 +152,16 @@ fn accumulate(sum: &mut [f64], bytes: &[u8], dtype: Dtype, scale: f64) {
 }
 
 impl Aggregator for PlainSum {
-    fn admit(&self, header: &UploadHeader) -> Result<(), Reason> {
+    fn admit(&self, _: &str, header: &UploadHeader) -> Result<(), Reason> {
         let refuse = |code, detail: &str| Err(Reason::new(code, detail));
         if header.kind != self.kind {
             return refuse(Code::UnexpectedKind, "another data kind than the task's");
         }
         if !(1.0..=MAX_WEIGHT).contains(&header.weight) {
             return refuse(Code::Malformed, "a weight must lie between 1 and 2^40");
+        }
+        if header.seal.is_some() {
+            return refuse(Code::WrongContent, "a sealed upload for a sum in the clear");
         }
         if header.schema.0.is_empty() {
             return refuse(Code::MissingTensor, "an upload without tensors");
@@ -172,14 +181,19 @@ impl Aggregator for PlainSum {
         Ok(())
     }
 
-    fn add(&mut self, header: &UploadHeader, body: &mut dyn Read) -> Result<(), Reason> {
-        self.admit(header)?;
+    fn add(
+        &mut self,
+        from: &str,
+        header: &UploadHeader,
+        body: &mut dyn Read,
+    ) -> Result<(), Reason> {
+        self.admit(from, header)?;
         let added = self.try_add(header, body);
         self.void |= added.is_err();
         added
     }
 
-    fn finish(self: Box<Self>) -> Result<Aggregate, Reason> {
+    fn finish(self: Box<Self>, _: &mut dyn Channel) -> Result<Aggregate, Reason> {
         if self.void || self.uploads == 0 {
             return Err(Reason::new(Code::TooFewSites, "there is no sum to finish"));
         }
@@ -203,6 +217,14 @@ mod tests {
     use super::*;
     use crate::tensor::{Shape, Slot};
 
+    struct Nobody;
+    impl Channel for Nobody {
+        fn send(&mut self, _: &str, _: Vec<u8>) {}
+        fn receive(&mut self) -> Option<(String, Vec<u8>)> {
+            None
+        }
+    }
+
     fn schema(dtype: Dtype, len: u64) -> Schema {
         let shape = Shape::new(vec![len]).unwrap();
         [("w".to_owned(), Slot { shape, dtype })].into_iter().collect()
@@ -218,6 +240,8 @@ mod tests {
             weight,
             metrics: BTreeMap::new(),
             receipt: None,
+            seal: None,
+            digest: [0; 32],
         }
     }
 
@@ -233,11 +257,11 @@ mod tests {
         let doubles: Vec<u8> = [0.5f64, 1.0].iter().flat_map(|x| x.to_le_bytes()).collect();
         let narrow: Vec<u8> = [3i32, -4].iter().flat_map(|x| x.to_le_bytes()).collect();
         let wide: Vec<u8> = [1i64 << 33, -6].iter().flat_map(|x| x.to_le_bytes()).collect();
-        total.add(&header(Dtype::F32, 2, 2.0), &mut &floats[..]).unwrap();
-        total.add(&header(Dtype::F64, 2, 4.0), &mut &doubles[..]).unwrap();
-        total.add(&header(Dtype::I32, 2, 1.0), &mut &narrow[..]).unwrap();
-        total.add(&header(Dtype::I64, 2, 1.0), &mut &wide[..]).unwrap();
-        let done = total.finish().unwrap();
+        total.add("a", &header(Dtype::F32, 2, 2.0), &mut &floats[..]).unwrap();
+        total.add("a", &header(Dtype::F64, 2, 4.0), &mut &doubles[..]).unwrap();
+        total.add("a", &header(Dtype::I32, 2, 1.0), &mut &narrow[..]).unwrap();
+        total.add("a", &header(Dtype::I64, 2, 1.0), &mut &wide[..]).unwrap();
+        let done = total.finish(&mut Nobody).unwrap();
         assert_eq!((done.weights["w"], done.uploads), (8.0, 4));
         let expected = vec![3.0 + 2.0 + 1.5 + (1u64 << 32) as f64, -4.0 + 4.0 - 2.0 - 3.0];
         assert_eq!(done.sum.0["w"].values(), &Values::F64(expected));
@@ -247,19 +271,19 @@ mod tests {
     fn a_short_or_infinite_upload_voids_the_sum() {
         let mut total = sum(Combine::Sum, 20_000);
         let body = vec![0u8; 4 * 20_000 - 1];
-        assert!(total.add(&header(Dtype::F32, 20_000, 1.0), &mut &body[..]).is_err());
-        assert!(total.finish().is_err());
+        assert!(total.add("a", &header(Dtype::F32, 20_000, 1.0), &mut &body[..]).is_err());
+        assert!(total.finish(&mut Nobody).is_err());
         let mut total = sum(Combine::Sum, 1);
         let body = f32::INFINITY.to_le_bytes();
-        let refused = total.add(&header(Dtype::F32, 1, 1.0), &mut &body[..]);
+        let refused = total.add("a", &header(Dtype::F32, 1, 1.0), &mut &body[..]);
         assert_eq!(refused.unwrap_err().code, Code::Overflow);
-        assert!(total.finish().is_err());
+        assert!(total.finish(&mut Nobody).is_err());
     }
 
     #[test]
     fn a_header_must_fit_the_model() {
         let total = sum(Combine::Sum, 2);
-        let code = |header: &UploadHeader| total.admit(header).err().map(|r| r.code);
+        let code = |header: &UploadHeader| total.admit("a", header).err().map(|r| r.code);
         assert_eq!(code(&header(Dtype::F32, 2, 1.0)), None);
         assert_eq!(code(&header(Dtype::F32, 3, 1.0)), Some(Code::ShapeMismatch));
         for weight in [0.0, -1.0, 1e-300, 1e300, f64::NAN] {

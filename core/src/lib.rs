@@ -25,6 +25,7 @@ pub mod params;
 pub mod receipt;
 pub mod refusal;
 pub mod registry;
+pub mod seal;
 pub mod sensitivity;
 pub mod tensor;
 

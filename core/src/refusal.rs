@@ -85,6 +85,22 @@ codes! {
     Overflow = "overflow", 1, "the sum does not fit its number format";
     UnexpectedUpload = "unexpected-upload", 1, "the upload answers no open round";
     StorageFailed = "storage-failed", 1, "look at the disk of the site or server folder";
+    // Decided by sealing.
+    RosterUnpinned = "roster-unpinned", 3, "pin the peers that count in `[peers]`, or ask for more sites";
+    RosterChanged = "roster-changed", 3, "start the job anew: the sites of a sealed job are those of its first round";
+    ThresholdUnsafe = "threshold-unsafe", 3, "ask for more sites, or for a smaller `min-sites` or `colluders`";
+    ContextMismatch = "ctx-mismatch", 3, "the server told this site something else than it told others; look at the server";
+    RoundReplayed = "round-replayed", 3, "a round is sealed once; go on with the next";
+    TooFewHonest = "too-few-honest", 3, "bring the missing sites back, or ask the site to pin more peers";
+    NotInSurvivors = "not-in-survivors", 3, "the sum is not of this site's update; go on with the next round";
+    BadSignature = "bad-signature", 3, "a peer or the server sent something in another's name; look at both";
+    BadShare = "bad-share", 3, "a site dealt a share that does not open; look at that site";
+    AlreadyAnswered = "already-answered", 3, "one sum a round is opened; go on with the next";
+    SharesInconsistent = "shares-inconsistent", 1, "run the round again; whose share was wrong cannot be told from a sum";
+    PadsNonzero = "pads-nonzero", 1, "run the round again: the sum did not open";
+    CountMismatch = "count-mismatch", 1, "run the round again: an upload was lost or added twice";
+    SumOutOfRange = "sum-out-of-range", 1, "run the round again: a site sealed values beyond its bound";
+    StateRolledBack = "state-rolled-back", 3, "restore the newest copy of the site's folder, or start the job anew";
     Cancelled = "cancelled", 130, "start again with `--resume`";
 }
 

@@ -107,6 +107,14 @@ impl<'a> Reader<'a> {
         self.array(field)
     }
 
+    /// A signature.
+    ///
+    /// # Errors
+    /// When fewer than 64 bytes are left.
+    pub fn signature(&mut self, field: &'static str) -> Result<[u8; 64], DecodeError> {
+        self.array(field)
+    }
+
     /// A byte string with a 32-bit length before it, of at most `max` bytes.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ impl Secret {
     /// # Errors
     /// When the operating system gives no random bytes.
     pub fn from_os() -> Result<Self, NoEntropy> {
-        Ok(Self(StaticSecret::from(*Seed::from_os()?.bytes())))
+        Ok(Self(StaticSecret::from(*Seed::from_os()?.reveal())))
     }
 
     /// What the other party computes with.

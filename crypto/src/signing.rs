@@ -26,7 +26,7 @@ impl SigningKey {
 
     /// The key of a seed.
     pub fn from_seed(seed: &Seed) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(seed.bytes()))
+        Self(ed25519_dalek::SigningKey::from_bytes(seed.reveal()))
     }
 
     /// The secret, to be kept in a file of its owner's.

@@ -44,9 +44,24 @@ impl Seed {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> &[u8; 32] {
+    /// Its bytes, to be kept where their owner keeps secrets.
+    pub fn reveal(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// A seed for one use that depends on all of these as well: keyed BLAKE3 of them with their
+    /// lengths.
+    #[must_use]
+    pub fn bound(&self, domain: &str, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        for part in std::iter::once(&domain.as_bytes()).chain(parts) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let mut bytes = Zeroizing::new([0; 32]);
+        hasher.finalize_xof().fill(&mut bytes[..]);
+        zeroize::Zeroize::zeroize(&mut hasher);
+        Self(bytes)
     }
 
     /// The seed number `number` for one use: keyed BLAKE3 of both. Seeds of different uses or

@@ -1,0 +1,134 @@
+//! The seam to sealing: updates that open only as a sum.
+//!
+//! ```text
+//!   server: ServerSeal ──greeting──▶ sites ──hellos──▶ session ─▶ task ─▶ uploads ─▶ SealedSum
+//!                                                                       │ survivors ▼ ▲ answers
+//!   site:   SiteSeal   ──hello(terms)──▶ … begin(session) ─▶ seal(integers) ─▶ … answer
+//! ```
+//! A scheme implements both sides; gates and networks carry what they say and do not read it. Frames
+//! of a site leave through its gate.
+
+use std::collections::BTreeSet;
+
+use crate::aggregate::Aggregator;
+use crate::refusal::Reason;
+use crate::sensitivity::{Lattice, Step};
+use crate::tensor::Schema;
+
+/// Carries frames between a server and sites, which it knows by name. It blocks.
+pub trait Channel {
+    /// Sends a frame to a site. A site that is gone does not answer; that is all that is seen of it.
+    fn send(&mut self, to: &str, frame: Vec<u8>);
+
+    /// The next frame from a site that was sent one; `None` when the time for it is over or nobody is
+    /// left who could answer.
+    fn receive(&mut self) -> Option<(String, Vec<u8>)>;
+}
+
+/// What a site's rule asks of a seal, and what its updates are like. Public.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms {
+    /// Sites that must be in every sum that is opened.
+    pub min_sites: u32,
+    /// Sites that may collude with the server.
+    pub colluders: u32,
+    /// Largest magnitude of an integer that the site will seal; larger ones are brought to it.
+    pub most: u64,
+    /// The lattice step of its integers.
+    pub step: Step,
+    /// The keys that count, as SHA-256 of a peer's certified key (SPKI); every certified peer counts
+    /// when absent.
+    pub pins: Option<BTreeSet<[u8; 32]>>,
+}
+
+/// Who a credential is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// The name that the federation's CA certified.
+    pub name: String,
+    /// SHA-256 of the certified key (SPKI), which policies pin.
+    pub key: [u8; 32],
+    /// The key that signs protocol messages; the certified key vouches for it.
+    pub signing: [u8; 32],
+}
+
+/// Tells who a credential is of: bytes that a site shows its peers through a server that they do not
+/// trust.
+pub trait Vouching: Send + Sync {
+    /// Checks a credential of a site.
+    ///
+    /// # Errors
+    /// When it is none, or not of this federation.
+    fn certified(&self, credential: &[u8]) -> Result<Certified, Reason>;
+}
+
+/// A sealed update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sealed {
+    /// The lattice step of the sum.
+    pub step: Step,
+    /// Names and shapes of the tensors of the sum.
+    pub schema: Schema,
+    /// What the scheme says beside it, signed and bound to the very round: what peers need to help
+    /// open the sum.
+    pub statement: Vec<u8>,
+    /// The sealed integers.
+    pub body: Vec<u32>,
+}
+
+/// A site's side, for one job.
+pub trait SiteSeal: Send {
+    /// Answers a frame of the server.
+    ///
+    /// # Errors
+    /// When it may not be answered. Nothing leaves then.
+    fn frame(&mut self, frame: &[u8]) -> Result<Vec<u8>, Reason>;
+
+    /// Takes the session that came with a task: who takes part and on which terms. `task` is the
+    /// digest of all that the task says.
+    ///
+    /// # Errors
+    /// When the site does not take part in such a sum.
+    fn begin(
+        &mut self,
+        round: u32,
+        task: [u8; 32],
+        session: &[u8],
+        schema: &Schema,
+    ) -> Result<(), Reason>;
+
+    /// Seals an update for the round that was begun; once.
+    ///
+    /// # Errors
+    /// When no round was begun, or the integers are not those of the task.
+    fn seal(&mut self, update: &Lattice, weight: f64) -> Result<Sealed, Reason>;
+}
+
+/// Who takes part in a round, as its task says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// What the task brings.
+    pub bytes: Vec<u8>,
+    /// The sites that can seal for it.
+    pub sites: BTreeSet<String>,
+}
+
+/// A server's side, for one job. It holds no key.
+pub trait ServerSeal: Send {
+    /// Greets sites and collects who will take part.
+    ///
+    /// # Errors
+    /// When too few do.
+    fn greet(
+        &mut self,
+        round: u32,
+        sites: &BTreeSet<String>,
+        channel: &mut dyn Channel,
+    ) -> Result<Session, Reason>;
+
+    /// The sum of the uploads that answer a task of the last session.
+    ///
+    /// # Errors
+    /// When there was no session, or it does not go with such a task.
+    fn sum(&mut self, task: [u8; 32], schema: &Schema) -> Result<Box<dyn Aggregator>, Reason>;
+}

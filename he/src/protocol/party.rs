@@ -1,0 +1,290 @@
+//! Who takes part in a round, and what follows from it: worked out alike by every site and by the
+//! server, from the hellos alone.
+
+use std::collections::BTreeSet;
+
+use privet_core::seal::{Certified, Terms, Vouching};
+use privet_core::sensitivity::Step;
+use privet_core::tensor::Schema;
+use privet_core::{Code, Reason};
+use privet_crypto::{DecodeError, Digest, Reader, Transcript, Writer};
+
+use super::hello::{Greeting, Hello};
+use super::{MAX_CREDENTIAL, malformed};
+use crate::coding::params::MAX_SITES;
+use crate::coding::{Encoding, Layout};
+
+/// The sites of a job, frozen when its first round begins: only these can ever be in a sum, and
+/// their number is what a threshold is taken of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Roster(Vec<Certified>);
+
+impl Roster {
+    /// Everybody who says hello in the first round, by name.
+    ///
+    /// # Errors
+    /// When two have one name or one key.
+    fn of(members: &[Member]) -> Result<Self, Reason> {
+        let sites: Vec<Certified> = members.iter().map(|member| member.site.clone()).collect();
+        let distinct = |keys: BTreeSet<&[u8]>| keys.len() == sites.len();
+        let ascending = sites.windows(2).all(|pair| pair[0].name < pair[1].name);
+        let keys = distinct(sites.iter().map(|site| &site.signing[..]).collect());
+        let certified = distinct(sites.iter().map(|site| &site.key[..]).collect());
+        if !(ascending && keys && certified) {
+            let detail = "the sites of a round are not one key a site, in the order of their names";
+            return Err(Reason::new(Code::RosterChanged, detail));
+        }
+        Ok(Self(sites))
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    pub(crate) fn sites(&self) -> &[Certified] {
+        &self.0
+    }
+
+    fn position(&self, site: &Certified) -> Option<u32> {
+        self.0.iter().position(|known| known == site).map(|at| at as u32)
+    }
+
+    fn digest(&self) -> Digest {
+        let mut transcript = Transcript::new("privet/he/roster/v1").number(self.0.len() as u64);
+        for site in &self.0 {
+            transcript =
+                transcript.bytes(site.name.as_bytes()).bytes(&site.key).bytes(&site.signing);
+        }
+        transcript.finish()
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.count(self.0.len());
+        for site in &self.0 {
+            writer.text(&site.name).raw(&site.key).raw(&site.signing);
+        }
+        writer.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let count = reader.count(MAX_SITES as usize, "roster")?;
+        let mut sites = Vec::with_capacity(count);
+        for _ in 0..count {
+            let name = reader.text(MAX_CREDENTIAL, "name")?.to_owned();
+            sites.push(Certified {
+                name,
+                key: reader.digest("key")?,
+                signing: reader.digest("signing key")?,
+            });
+        }
+        reader.end()?;
+        Ok(Self(sites))
+    }
+}
+
+/// The hellos of a round, as a task brings them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hellos {
+    pub(crate) greeting: Greeting,
+    pub(crate) hellos: Vec<Hello>,
+}
+
+impl Hellos {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.bytes(&self.greeting.encode()).count(self.hellos.len());
+        self.hellos.iter().for_each(|hello| hello.write(&mut writer));
+        writer.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Reason> {
+        let mut reader = Reader::new(bytes);
+        let greeting = reader.bytes(MAX_CREDENTIAL, "greeting").map_err(malformed)?;
+        let mut inner = Reader::new(greeting);
+        inner.u8("greeting").map_err(malformed)?;
+        let greeting = Greeting::decode(inner)?;
+        let count = reader.count(MAX_SITES as usize, "hellos").map_err(malformed)?;
+        let mut hellos = Vec::new();
+        for _ in 0..count {
+            hellos.push(Hello::read(&mut reader).map_err(malformed)?);
+        }
+        reader.end().map_err(malformed)?;
+        Ok(Self { greeting, hellos })
+    }
+}
+
+/// One site of a round.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    /// Its place in the roster.
+    pub(crate) index: u32,
+    pub(crate) site: Certified,
+    pub(crate) hello: Hello,
+}
+
+/// A round that can be sealed for.
+#[derive(Debug, Clone)]
+pub(crate) struct Party {
+    pub(crate) roster: Roster,
+    /// In the order of the roster.
+    pub(crate) members: Vec<Member>,
+    /// Shares that open a sum, and members that a sum has at least.
+    pub(crate) threshold: u32,
+    pub(crate) step: Step,
+    most: u64,
+    hellos: Digest,
+}
+
+impl Party {
+    /// What hellos make, with the roster of the job's first round or, in that round, none.
+    ///
+    /// # Errors
+    /// When a hello is not good, is not of the roster, or their terms cannot be met together.
+    pub(crate) fn new(
+        session: &[u8],
+        roster: Option<&Roster>,
+        vouching: &dyn Vouching,
+    ) -> Result<(Greeting, Self), Reason> {
+        let Hellos { greeting, hellos } = Hellos::decode(session)?;
+        let mut members = Vec::with_capacity(hellos.len());
+        for hello in hellos {
+            let site = hello.check(&greeting, vouching)?;
+            members.push(Member { index: 0, site, hello });
+        }
+        let roster = roster.cloned().map_or_else(|| Roster::of(&members), Ok)?;
+        let mut last = None;
+        for member in &mut members {
+            let position = roster.position(&member.site);
+            member.index =
+                position.filter(|&at| last.is_none_or(|last| at > last)).ok_or_else(|| {
+                    Reason::new(Code::RosterChanged, "a site is not of this job, or is there twice")
+                })?;
+            last = Some(member.index);
+        }
+        let Some(first) = members.first() else {
+            return Err(Reason::new(Code::TooFewSites, "no site takes part"));
+        };
+        let step = first.hello.step;
+        if members.iter().any(|member| member.hello.step != step) {
+            let detail =
+                "the sites' integers have different steps: their policies clip differently";
+            return Err(Reason::new(Code::LatticeTooCoarse, detail));
+        }
+        let threshold = threshold(roster.len(), members.iter().map(|member| &member.hello))?;
+        if (members.len() as u32) < threshold {
+            let detail = format!("{} sites take part, a sum needs {threshold}", members.len());
+            return Err(Reason::new(Code::TooFewSites, detail));
+        }
+        let most = members.iter().map(|member| member.hello.most).max().unwrap_or_default();
+        let hellos = Digest::of(session);
+        Ok((greeting, Self { roster, members, threshold, step, most, hellos }))
+    }
+
+    /// How the integers are laid out.
+    ///
+    /// # Errors
+    /// When their sums would not fit.
+    pub(crate) fn layout(&self, values: u64) -> Result<Layout, Reason> {
+        let overflow = |detail: String| Reason::new(Code::Overflow, detail);
+        let encoding = Encoding::within(self.most, self.members.len() as u32, values)
+            .map_err(|error| overflow(error.to_string()))?;
+        Layout::new(encoding, false).map_err(|error| overflow(error.to_string()))
+    }
+
+    /// The hash of everything that a round depends on.
+    pub(crate) fn context(&self, greeting: &Greeting, task: &[u8; 32], layout: &Layout) -> Digest {
+        let transcript = Transcript::new("privet/he/context/v1")
+            .bytes(greeting.run.as_bytes())
+            .number(greeting.round.into())
+            .bytes(&self.roster.digest().0)
+            .bytes(&self.hellos.0)
+            .number(self.threshold.into())
+            .bytes(&self.step.exponent().to_le_bytes())
+            .bytes(task);
+        layout.encoding().bind(transcript).finish()
+    }
+
+    /// The member at a place of the roster.
+    pub(crate) fn member(&self, index: u32) -> Option<&Member> {
+        self.members.iter().find(|member| member.index == index)
+    }
+
+    /// Whether a site's own terms allow this round: what peers that it does not know by key could do
+    /// together with those that may collude stays below the threshold.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub(crate) fn allowed_by(&self, terms: &Terms, own: &Certified) -> Result<(), Reason> {
+        let unknown = self.roster.sites().iter().filter(|site| !counts(terms, own, site)).count();
+        let hostile = u64::from(terms.colluders) + unknown as u64;
+        let (n, t) = (u64::from(self.roster.len()), u64::from(self.threshold));
+        if hostile >= t || n + hostile >= 2 * t {
+            let detail = format!(
+                "{} of {n} sites are pinned and {} may collude: {t} shares do not protect a sum",
+                n - unknown as u64,
+                terms.colluders
+            );
+            return Err(Reason::new(Code::RosterUnpinned, detail));
+        }
+        self.enough(terms, own, self.members.iter().map(|member| &member.site))
+    }
+
+    /// Whether so many sites that count are in a sum.
+    ///
+    /// # Errors
+    /// When there are too few.
+    pub(crate) fn enough<'a>(
+        &self,
+        terms: &Terms,
+        own: &Certified,
+        sites: impl Iterator<Item = &'a Certified>,
+    ) -> Result<(), Reason> {
+        let known = sites.filter(|site| counts(terms, own, site)).count();
+        if (known as u64) < u64::from(terms.min_sites) {
+            let detail =
+                format!("{known} sites that count are in the sum, at least {}", terms.min_sites);
+            return Err(Reason::new(Code::TooFewHonest, detail));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a site counts for another's terms: itself does.
+fn counts(terms: &Terms, own: &Certified, site: &Certified) -> bool {
+    site == own || terms.pins.as_ref().is_none_or(|pins| pins.contains(&site.key))
+}
+
+/// The fewest shares that open a sum: no fewer than anybody's `min-sites`, and so many that two
+/// disjoint halves of the honest sites cannot open two sums, 2t > n + c.
+///
+/// # Errors
+/// When a site's terms cannot be met by so many sites.
+fn threshold<'a>(n: u32, hellos: impl Iterator<Item = &'a Hello> + Clone) -> Result<u32, Reason> {
+    let t = hellos.clone().map(|hello| threshold_of(n, hello.min_sites, hello.colluders)).max();
+    let t = t.unwrap_or(n);
+    for hello in hellos {
+        if t > n || hello.colluders >= t || hello.min_sites < hello.colluders.saturating_add(2) {
+            let detail = format!(
+                "of {n} sites, {} cannot be in every sum while {} collude",
+                hello.min_sites, hello.colluders
+            );
+            return Err(Reason::new(Code::ThresholdUnsafe, detail));
+        }
+    }
+    Ok(t)
+}
+
+/// t = max(min-sites, ⌊(n + colluders)/2⌋ + 1).
+pub(crate) fn threshold_of(n: u32, min_sites: u32, colluders: u32) -> u32 {
+    min_sites.max((u64::from(n).midpoint(u64::from(colluders)) + 1) as u32)
+}
+
+/// Numbers and step of the tensors that are summed.
+pub(crate) fn values(schema: &Schema) -> Result<u64, Reason> {
+    match schema.elements() {
+        0 => Err(Reason::new(Code::MissingTensor, "there is nothing to seal")),
+        values => Ok(values),
+    }
+}

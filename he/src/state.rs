@@ -1,0 +1,168 @@
+//! What a site remembers of sealed jobs, on disk: a secret of its own, a counter that only grows, and
+//! for each run of a job its roster, its last round, and what it answered there.
+//!
+//! ```text
+//!   entered ──sealed──▶ uploaded ──answering──▶ answered H(U)        each on disk before bytes leave
+//! ```
+
+use privet_core::{Code, Reason};
+use privet_crypto::{DecodeError, Digest, Reader, Seed, Writer};
+use privet_store::{Store, StoreError, Table, Transaction};
+use zeroize::Zeroizing;
+
+use crate::protocol::party::Roster;
+
+const RUNS: Table = Table::named("seal-runs");
+const SITE: Table = Table::named("seal-site");
+
+/// What is known of one run of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    round: u32,
+    answered: Option<Digest>,
+    roster: Vec<u8>,
+}
+
+impl Run {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.u32(self.round);
+        match &self.answered {
+            None => writer.u8(0),
+            Some(digest) => writer.u8(1).raw(&digest.0),
+        };
+        writer.bytes(&self.roster);
+        writer.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let round = reader.u32("round")?;
+        let answered = match reader.u8("answered")? {
+            0 => None,
+            _ => Some(Digest(reader.digest("answered")?)),
+        };
+        let roster = reader.bytes(1 << 20, "roster")?.to_vec();
+        reader.end()?;
+        Ok(Self { round, answered, roster })
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Reason {
+    Reason::new(Code::StorageFailed, error.to_string())
+}
+
+/// Storage that failed, or a reason that a transaction was given up for.
+struct Failed(Reason);
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self(failed(error))
+    }
+}
+
+/// The memory of one site, about one run of a job.
+pub(crate) struct State {
+    store: Store,
+    run: String,
+}
+
+impl State {
+    pub(crate) fn new(store: Store, run: String) -> Self {
+        Self { store, run }
+    }
+
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&Transaction) -> Result<T, Failed>,
+    ) -> Result<T, Reason> {
+        self.store.write(change).map_err(|Failed(reason)| reason)
+    }
+
+    fn read(&self, tx: &Transaction) -> Result<Option<Run>, Failed> {
+        let bytes = tx.get(RUNS, self.run.as_bytes())?;
+        let run = bytes.map(|bytes| Run::decode(&bytes)).transpose();
+        run.map_err(|error| Failed(failed(error)))
+    }
+
+    fn put(&self, tx: &Transaction, run: &Run) -> Result<(), Failed> {
+        Ok(tx.put(RUNS, self.run.as_bytes(), &run.encode())?)
+    }
+
+    /// The roster of the run, once a round of it was entered.
+    pub(crate) fn roster(&self) -> Result<Option<Roster>, Reason> {
+        let bytes = self.store.get(RUNS, self.run.as_bytes()).map_err(failed)?;
+        let run = bytes.map(|bytes| Run::decode(&bytes)).transpose().map_err(failed)?;
+        run.map(|run| Roster::decode(&run.roster)).transpose().map_err(failed)
+    }
+
+    /// Whether a round may still be entered.
+    pub(crate) fn may_enter(&self, round: u32) -> Result<(), Reason> {
+        let bytes = self.store.get(RUNS, self.run.as_bytes()).map_err(failed)?;
+        let run = bytes.map(|bytes| Run::decode(&bytes)).transpose().map_err(failed)?;
+        later(run.as_ref(), round)
+    }
+
+    /// Enters a round, later than any before, and gives the seed of all its secrets: of fresh random
+    /// bytes, the site's own secret, a counter, and what is about to be sealed. Should a copy of the
+    /// machine draw the same random bytes again, another update still gets other secrets.
+    pub(crate) fn enter(
+        &self,
+        round: u32,
+        roster: &Roster,
+        context: &Digest,
+        update: &Digest,
+    ) -> Result<Seed, Reason> {
+        let fresh = Seed::from_os().map_err(failed)?;
+        let new_secret = Seed::from_os().map_err(failed)?;
+        self.change(|tx| {
+            let known = self.read(tx)?;
+            later(known.as_ref(), round).map_err(Failed)?;
+            let secret = match tx.get(SITE, b"secret")? {
+                Some(secret) => Zeroizing::new(secret),
+                None => {
+                    tx.put(SITE, b"secret", new_secret.reveal())?;
+                    Zeroizing::new(new_secret.reveal().to_vec())
+                }
+            };
+            let counter = match tx.get(SITE, b"counter")? {
+                Some(bytes) => {
+                    let bytes = bytes.try_into().map_err(|_| Failed(failed("the seal counter")))?;
+                    u64::from_le_bytes(bytes)
+                }
+                None => 0,
+            };
+            tx.put(SITE, b"counter", &(counter + 1).to_le_bytes())?;
+            let run = Run { round, answered: None, roster: roster.encode() };
+            self.put(tx, &run)?;
+            let parts = [&secret[..], &counter.to_le_bytes(), &context.0, &update.0];
+            Ok(fresh.bound("privet/he/secrets/v1", &parts))
+        })
+    }
+
+    /// Says which survivors are answered, before the answer leaves: once a round, or the same again.
+    pub(crate) fn answer(&self, round: u32, survivors: &Digest) -> Result<(), Reason> {
+        self.change(|tx| {
+            let Some(mut run) = self.read(tx)?.filter(|run| run.round == round) else {
+                let detail = "the site's memory of this round is gone";
+                return Err(Failed(Reason::new(Code::StateRolledBack, detail)));
+            };
+            if run.answered.is_some_and(|answered| answered != *survivors) {
+                let detail = "another sum of this round was opened already";
+                return Err(Failed(Reason::new(Code::AlreadyAnswered, detail)));
+            }
+            run.answered = Some(*survivors);
+            self.put(tx, &run)
+        })
+    }
+}
+
+fn later(run: Option<&Run>, round: u32) -> Result<(), Reason> {
+    match run {
+        Some(run) if run.round >= round => {
+            let detail = format!("round {} was entered already", run.round);
+            Err(Reason::new(Code::RoundReplayed, detail))
+        }
+        _ => Ok(()),
+    }
+}

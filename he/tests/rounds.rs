@@ -1,0 +1,441 @@
+//! Whole rounds in memory: real sites, a real server, a network that loses what a test tells it to.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use privet_core::aggregate::{Aggregate, UploadHeader};
+use privet_core::message::DataKind;
+use privet_core::seal::{
+    Certified, Channel, Sealed, ServerSeal, Session, SiteSeal, Terms, Vouching,
+};
+use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
+use privet_core::tensor::{Dtype, Schema, Shape, Slot, Values};
+use privet_core::{Code, Reason};
+use privet_crypto::transcript::Stream;
+use privet_crypto::{Seed, SigningKey};
+use privet_he::server::Server;
+use privet_he::site::{Identity, Site};
+use privet_store::Store;
+
+/// Vouches for whoever it has a name for.
+#[derive(Default)]
+struct Names(Mutex<BTreeMap<Vec<u8>, Certified>>);
+
+impl Vouching for Names {
+    fn certified(&self, credential: &[u8]) -> Result<Certified, Reason> {
+        let names = self.0.lock().unwrap();
+        names.get(credential).cloned().ok_or_else(|| Reason::new(Code::NotAdmitted, "nobody"))
+    }
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Seed::from_bytes([seed; 32]))
+}
+
+fn name(site: usize) -> String {
+    format!("site-{site}")
+}
+
+fn schema(values: u64) -> Schema {
+    let shape = Shape::new(vec![values]).unwrap();
+    [("w".to_owned(), Slot { shape, dtype: Dtype::F32 })].into_iter().collect()
+}
+
+fn update(values: &[i64]) -> Lattice {
+    let shape = Shape::new(vec![values.len() as u64]).unwrap();
+    let tensor = LatticeTensor::new(shape, values.to_vec()).unwrap();
+    Lattice::new(Step::new(12).unwrap(), [("w".to_owned(), tensor)].into())
+}
+
+struct World {
+    names: Arc<Names>,
+    sites: Vec<Site>,
+    stores: Vec<Store>,
+    server: Server,
+    terms: Terms,
+}
+
+fn terms(min_sites: u32, colluders: u32) -> Terms {
+    let step = Step::new(12).unwrap();
+    Terms { min_sites, colluders, most: 1 << 20, step, pins: None }
+}
+
+impl World {
+    fn new(sites: usize, terms: Terms) -> Self {
+        let names = Arc::new(Names::default());
+        for site in 0..sites {
+            let signing = key(site as u8).public().0;
+            let certified = Certified { name: name(site), key: [site as u8; 32], signing };
+            names.0.lock().unwrap().insert(vec![site as u8], certified);
+        }
+        let stores: Vec<_> = (0..sites).map(|_| Store::in_memory().unwrap()).collect();
+        let server = Server::new("run".into(), names.clone(), Store::in_memory().unwrap());
+        let mut world = Self { names, sites: Vec::new(), stores, server, terms };
+        for site in 0..sites {
+            let made = world.site(site);
+            world.sites.push(made);
+        }
+        world
+    }
+
+    /// A site as a process starts it: with what it kept on disk and nothing else.
+    fn site(&self, site: usize) -> Site {
+        let identity = Identity { credential: vec![site as u8], signer: key(site as u8) };
+        let (terms, names) = (self.terms.clone(), self.names.clone());
+        Site::new("run".into(), terms, identity, names, self.stores[site].clone()).unwrap()
+    }
+
+    fn greet(&mut self, round: u32, present: &[usize]) -> Result<Session, Reason> {
+        let sites = (0..self.sites.len()).map(name).collect();
+        let mut network = Network::new(&mut self.sites, present);
+        self.server.greet(round, &sites, &mut network)
+    }
+
+    /// A whole round: who says hello, who uploads, who answers.
+    fn round(
+        &mut self,
+        round: u32,
+        hello: &[usize],
+        upload: &[usize],
+        answer: &[usize],
+        values: impl Fn(usize) -> Vec<i64>,
+    ) -> Result<Aggregate, Reason> {
+        let session = self.greet(round, hello)?;
+        let schema = schema(values(0).len() as u64);
+        let mut sum = self.server.sum([round as u8; 32], &schema)?;
+        for &site in hello {
+            self.sites[site].begin(round, [round as u8; 32], &session.bytes, &schema)?;
+        }
+        for &site in upload {
+            let sealed = self.sites[site].seal(&update(&values(site)), 100.0 + site as f64)?;
+            let (header, body) = header(&sealed, round);
+            sum.admit(&name(site), &header)?;
+            sum.add(&name(site), &header, &mut &body[..])?;
+        }
+        sum.finish(&mut Network::new(&mut self.sites, answer))
+    }
+}
+
+fn header(sealed: &Sealed, round: u32) -> (UploadHeader, Vec<u8>) {
+    let body: Vec<u8> = sealed.body.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut digest = Stream::default();
+    digest.update(&body);
+    let header = UploadHeader {
+        task: "train".into(),
+        round,
+        kind: DataKind::Gradient,
+        schema: sealed.schema.clone(),
+        step: Some(sealed.step),
+        weight: 1.0,
+        metrics: BTreeMap::new(),
+        receipt: None,
+        seal: Some(sealed.statement.clone()),
+        digest: digest.finish().0,
+    };
+    (header, body)
+}
+
+/// Delivers frames to the sites that are present, and what they answer.
+struct Network<'a> {
+    sites: &'a mut [Site],
+    present: BTreeSet<usize>,
+    answers: VecDeque<(String, Vec<u8>)>,
+    refusals: Vec<Code>,
+    change: Box<dyn FnMut(usize, Vec<u8>) -> Vec<u8>>,
+}
+
+impl<'a> Network<'a> {
+    fn new(sites: &'a mut [Site], present: &[usize]) -> Self {
+        let present = present.iter().copied().collect();
+        let (answers, refusals) = (VecDeque::new(), Vec::new());
+        Self { sites, present, answers, refusals, change: Box::new(|_, frame| frame) }
+    }
+}
+
+impl Channel for Network<'_> {
+    fn send(&mut self, to: &str, frame: Vec<u8>) {
+        let site: usize = to.strip_prefix("site-").unwrap().parse().unwrap();
+        if !self.present.contains(&site) {
+            return;
+        }
+        match self.sites[site].frame(&(self.change)(site, frame)) {
+            Ok(answer) => self.answers.push_back((to.to_owned(), answer)),
+            Err(reason) => self.refusals.push(reason.code),
+        }
+    }
+
+    fn receive(&mut self) -> Option<(String, Vec<u8>)> {
+        self.answers.pop_front()
+    }
+}
+
+fn opened(aggregate: &Aggregate) -> Vec<i64> {
+    let Values::F64(values) = aggregate.sum.0["w"].values() else { panic!("f64") };
+    values.iter().map(|x| (x * 4096.0) as i64).collect()
+}
+
+fn values(site: usize) -> Vec<i64> {
+    (0..5000).map(|i| (i * 7919 + site as i64 * 104_729) % 2_000_001 - 1_000_000).collect()
+}
+
+fn expected(sites: &[usize]) -> Vec<i64> {
+    let all: Vec<Vec<i64>> = sites.iter().map(|&site| values(site)).collect();
+    (0..5000).map(|at| all.iter().map(|values| values[at]).sum()).collect()
+}
+
+#[test]
+fn the_sum_opens_and_is_exact() {
+    let mut world = World::new(5, terms(4, 1));
+    let all = [0, 1, 2, 3, 4];
+    for round in 1..=3 {
+        let sum = world.round(round, &all, &all, &all, values).unwrap();
+        assert_eq!(opened(&sum), expected(&all));
+        assert_eq!((sum.uploads, sum.weights["w"]), (5, 510.0));
+    }
+}
+
+/// Every set of sites that say hello, of these every set that upload, and of these every set that
+/// answer: the sum of the uploads opens if the threshold is met at each step, and nothing does else.
+#[test]
+fn whoever_drops_out_the_sum_is_of_the_uploads_or_does_not_open() {
+    const N: usize = 4;
+    let sets = |of: &[usize]| -> Vec<Vec<usize>> {
+        let pick = |mask: u32| of.iter().enumerate().filter(move |(at, _)| mask >> at & 1 == 1);
+        (0..1u32 << of.len()).map(|mask| pick(mask).map(|(_, &site)| site).collect()).collect()
+    };
+    let all: Vec<usize> = (0..N).collect();
+    let small = |site: usize| vec![site as i64 + 1, -(site as i64)];
+    for (min_sites, colluders, t) in [(3, 1, 3), (3, 0, 3), (4, 1, 4), (4, 2, 4)] {
+        let mut world = World::new(N, terms(min_sites, colluders));
+        world.round(1, &all, &all, &all, small).unwrap();
+        let mut round = 1;
+        for hello in sets(&all) {
+            for upload in sets(&hello) {
+                for answer in sets(&upload) {
+                    round += 1;
+                    let sum = world.round(round, &hello, &upload, &answer, small);
+                    match sum {
+                        Ok(sum) => {
+                            assert!(answer.len() >= t, "{hello:?} {upload:?} {answer:?}");
+                            let total: i64 = upload.iter().map(|&site| site as i64 + 1).sum();
+                            assert_eq!(opened(&sum)[0], total);
+                        }
+                        Err(reason) => {
+                            assert!(
+                                answer.len() < t,
+                                "{hello:?} {upload:?} {answer:?}: {reason:?}"
+                            );
+                            assert_eq!(reason.code, Code::TooFewSites);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A server that tries to open two sums of one round over different sets gets the second refused by
+/// every honest site, and cannot reach the threshold twice among them.
+#[test]
+fn a_round_opens_one_sum() {
+    let mut world = World::new(4, terms(3, 0));
+    let all = [0, 1, 2, 3];
+    let session = world.greet(1, &all).unwrap();
+    let schema = schema(2);
+    let mut sums: Vec<_> = (0..2).map(|_| Vec::new()).collect();
+    for site in all {
+        world.sites[site].begin(1, [1; 32], &session.bytes, &schema).unwrap();
+        let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
+        sums[0].push((site, sealed.clone()));
+        sums[1].push((site, sealed));
+    }
+    let mut first = world.server.sum([1; 32], &schema).unwrap();
+    for (site, sealed) in &sums[0] {
+        let (header, body) = header(sealed, 1);
+        first.add(&name(*site), &header, &mut &body[..]).unwrap();
+    }
+    assert_eq!(first.finish(&mut Network::new(&mut world.sites, &all)).unwrap().uploads, 4);
+    // The same server, lying: the round again without site 0.
+    let mut liar = Server::new("run".into(), world.names.clone(), Store::in_memory().unwrap());
+    let mut replay = Replay(session.bytes.clone(), VecDeque::new());
+    liar.greet(1, &all.iter().map(|&site| name(site)).collect(), &mut replay).unwrap();
+    let mut second = liar.sum([1; 32], &schema).unwrap();
+    for (site, sealed) in &sums[1][1..] {
+        let (header, body) = header(sealed, 1);
+        second.add(&name(*site), &header, &mut &body[..]).unwrap();
+    }
+    let mut network = Network::new(&mut world.sites, &all);
+    let refused = second.finish(&mut network).unwrap_err();
+    assert_eq!(refused.code, Code::TooFewSites);
+    assert_eq!(network.refusals, [Code::AlreadyAnswered; 3]);
+}
+
+/// Gives a server the hellos of a session that it has seen.
+struct Replay(Vec<u8>, VecDeque<(String, Vec<u8>)>);
+
+impl Channel for Replay {
+    fn send(&mut self, to: &str, _: Vec<u8>) {
+        // A session is a greeting and its hellos, in the order of names; each has one length.
+        let site: usize = to.strip_prefix("site-").unwrap().parse().unwrap();
+        let greeting = 4 + u32::from_le_bytes(self.0[..4].try_into().unwrap()) as usize;
+        let hellos = &self.0[greeting + 4..];
+        let size = hellos.len() / 4;
+        self.1.push_back((to.to_owned(), hellos[site * size..(site + 1) * size].to_vec()));
+    }
+
+    fn receive(&mut self) -> Option<(String, Vec<u8>)> {
+        self.1.pop_front()
+    }
+}
+
+/// A restart forgets the round: the site neither seals nor answers in it, and never enters it again.
+#[test]
+fn a_restarted_site_is_out_of_the_open_round() {
+    let mut world = World::new(4, terms(3, 1));
+    let all = [0, 1, 2, 3];
+    let session = world.greet(1, &all).unwrap();
+    let schema = schema(2);
+    world.sites[0].begin(1, [1; 32], &session.bytes, &schema).unwrap();
+    world.sites[0].seal(&update(&[1, 2]), 1.0).unwrap();
+    let mut restarted = world.site(0);
+    let refused = restarted.begin(1, [1; 32], &session.bytes, &schema).unwrap_err();
+    assert_eq!(refused.code, Code::ContextMismatch);
+    world.sites[0] = restarted;
+    let mut network = Network::new(&mut world.sites, &[0, 1, 2, 3]);
+    let sites = all.map(name).into_iter().collect();
+    let without = world.server.greet(1, &sites, &mut network).unwrap();
+    assert_eq!(network.refusals, [Code::RoundReplayed]);
+    assert_eq!(without.sites.len(), 3);
+    // The next round is everybody's again.
+    assert_eq!(world.round(2, &all, &all, &all, values).unwrap().uploads, 4);
+}
+
+/// Two sites that were told different things have different contexts: no share opens.
+#[test]
+fn sites_with_different_tasks_open_nothing() {
+    let mut world = World::new(4, terms(3, 1));
+    let all = [0, 1, 2, 3];
+    let session = world.greet(1, &all).unwrap();
+    let schema = schema(2);
+    let mut sum = world.server.sum([1; 32], &schema).unwrap();
+    let mut refused = Vec::new();
+    for site in all {
+        let task = if site == 2 { [9; 32] } else { [1; 32] };
+        world.sites[site].begin(1, task, &session.bytes, &schema).unwrap();
+        let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
+        let (header, body) = header(&sealed, 1);
+        match sum.add(&name(site), &header, &mut &body[..]) {
+            Ok(()) => {}
+            Err(reason) => refused.push((site, reason.code)),
+        }
+    }
+    assert_eq!(refused, [(2, Code::ContextMismatch)]);
+    // The three that agree are a sum; a fourth upload smuggled in would not be.
+    assert_eq!(sum.finish(&mut Network::new(&mut world.sites, &all)).unwrap().uploads, 3);
+}
+
+/// What the server changes on the way is seen by the site it sends it to.
+#[test]
+fn changed_survivors_are_refused() {
+    let cases: [(usize, &[Code]); 3] = [
+        // The first statement: context, then a byte of its body's digest, then of its signature.
+        (5 + 3, &[Code::ContextMismatch, Code::NotInSurvivors]),
+        (5 + 32 + 4 + 3, &[Code::BadSignature, Code::NotInSurvivors]),
+        (5 + 32 + 4 + 64 + 3, &[Code::BadSignature, Code::NotInSurvivors]),
+    ];
+    for (at, codes) in cases {
+        let mut world = World::new(3, terms(3, 1));
+        let all = [0, 1, 2];
+        let session = world.greet(1, &all).unwrap();
+        let schema = schema(2);
+        let mut sum = world.server.sum([1; 32], &schema).unwrap();
+        for site in all {
+            world.sites[site].begin(1, [1; 32], &session.bytes, &schema).unwrap();
+            let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
+            let (header, body) = header(&sealed, 1);
+            sum.add(&name(site), &header, &mut &body[..]).unwrap();
+        }
+        let mut network = Network::new(&mut world.sites, &all);
+        network.change = Box::new(move |_, mut frame| {
+            frame[at] ^= 1;
+            frame
+        });
+        assert_eq!(sum.finish(&mut network).unwrap_err().code, Code::TooFewSites);
+        assert_eq!(network.refusals.len(), 3);
+        assert!(network.refusals.iter().all(|code| codes.contains(code)), "{:?}", network.refusals);
+    }
+}
+
+/// Whoever is not pinned counts as hostile.
+#[test]
+fn unpinned_peers_do_not_protect() {
+    let pinned = |sites: &[usize]| Terms {
+        pins: Some(sites.iter().map(|&site| [site as u8; 32]).collect()),
+        ..terms(3, 1)
+    };
+    let begin = |terms: Terms| {
+        let mut world = World::new(5, terms);
+        let session = world.greet(1, &[0, 1, 2, 3, 4]).unwrap();
+        world.sites[0].begin(1, [1; 32], &session.bytes, &schema(2)).err().map(|r| r.code)
+    };
+    assert_eq!(begin(pinned(&[1, 2, 3, 4])), None);
+    // Four of five shares open a sum: two hostile sites are one too few to open a second one, which
+    // is as many as one that may collude and one that nobody pinned. Three are not.
+    assert_eq!(begin(pinned(&[1, 2, 3])), None);
+    assert_eq!(begin(pinned(&[1, 2])), Some(Code::RosterUnpinned));
+    assert_eq!(begin(pinned(&[])), Some(Code::RosterUnpinned));
+}
+
+#[test]
+fn terms_that_cannot_be_met_are_refused() {
+    let greet = |sites: usize, min, colluders| {
+        let mut world = World::new(sites, terms(min, colluders));
+        let all: Vec<usize> = (0..sites).collect();
+        world.greet(1, &all).err().map(|reason| reason.code)
+    };
+    assert_eq!(greet(5, 4, 1), None);
+    assert_eq!(greet(3, 4, 1), Some(Code::ThresholdUnsafe));
+    assert_eq!(greet(4, 3, 2), Some(Code::ThresholdUnsafe));
+}
+
+/// The sites of a job are those of its first round.
+#[test]
+fn the_roster_is_frozen() {
+    let mut world = World::new(5, terms(3, 1));
+    let first = [0, 1, 2, 3];
+    world.round(1, &first, &first, &first, values).unwrap();
+    let session = world.greet(2, &[0, 1, 2, 3, 4]).unwrap();
+    assert_eq!(session.sites.len(), 4);
+    // A server that asks the newcomer all the same gets nothing from those who know better.
+    let mut liar = Server::new("run".into(), world.names.clone(), Store::in_memory().unwrap());
+    let sites = (0..5).map(name).collect();
+    let session =
+        liar.greet(3, &sites, &mut Network::new(&mut world.sites, &[0, 1, 2, 3, 4])).unwrap();
+    let refused = world.sites[0].begin(3, [3; 32], &session.bytes, &schema(2)).unwrap_err();
+    assert_eq!(refused.code, Code::RosterChanged);
+}
+
+/// Bytes of nobody's are refused and nothing panics.
+#[test]
+fn nonsense_is_malformed() {
+    let mut world = World::new(3, terms(3, 1));
+    world.greet(1, &[0, 1, 2]).unwrap();
+    for frame in [&b""[..], &[0], &[1], &[2], &[2, 255, 255, 255, 255], &[1, 3, 0, 0, 0, 255]] {
+        assert!(world.sites[0].frame(frame).is_err(), "{frame:?}");
+    }
+    for session in [&b""[..], &[1, 2, 3], &[255; 64]] {
+        world.greet(2, &[0, 1, 2]).unwrap();
+        assert!(world.sites[0].begin(2, [0; 32], session, &schema(1)).is_err());
+    }
+}
+
+/// A hundred sites once, a third of them gone at each step.
+#[test]
+#[ignore = "half a minute"]
+fn a_hundred_sites() {
+    let mut world = World::new(100, terms(60, 10));
+    let all: Vec<usize> = (0..100).collect();
+    let sum = world.round(1, &all, &all[..80], &all[10..75], |site| vec![site as i64; 3]).unwrap();
+    assert_eq!((sum.uploads, opened(&sum)[0]), (80, 79 * 80 / 2));
+}
