@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::seal::Sealed;
 use crate::sensitivity::Lattice;
 use crate::tensor::Tensors;
 
@@ -77,6 +78,8 @@ pub enum Content {
     Plain(Tensors),
     /// Integers with a public scale, and what is proved of them.
     Lattice(Lattice),
+    /// Integers that open only in a sum.
+    Sealed(Sealed),
     /// Named numbers that are no tensors.
     Statistics(BTreeMap<String, f64>),
     /// Nothing.
@@ -89,6 +92,7 @@ impl Content {
         match self {
             Content::Plain(_) => "plain tensors",
             Content::Lattice(_) => "lattice tensors",
+            Content::Sealed(_) => "sealed integers",
             Content::Statistics(_) => "statistics",
             Content::Empty => "nothing",
         }

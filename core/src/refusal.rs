@@ -124,6 +124,8 @@ pub enum Stage {
     TaskData,
     /// A result was about to leave.
     TaskResult,
+    /// A frame of a sealing session was about to leave.
+    KeyShare,
 }
 
 impl Stage {
@@ -135,6 +137,7 @@ impl Stage {
             Stage::Job => "job",
             Stage::TaskData => "task-data",
             Stage::TaskResult => "task-result",
+            Stage::KeyShare => "key-share",
         }
     }
 }

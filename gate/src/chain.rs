@@ -7,6 +7,7 @@
 //! ([`Filter::plan`](privet_core::Filter::plan)); a chain that could not work, or that would let
 //! something leave unpaid, is refused here.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use privet_core::event::Event;
@@ -14,6 +15,7 @@ use privet_core::filter::{Filter, FilterContext};
 use privet_core::flow::{BuildContext, Flow, Promise};
 use privet_core::ledger::{Ledger, rounded_up};
 use privet_core::message::DataKind;
+use privet_core::seal::Terms;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 
@@ -21,6 +23,9 @@ use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
 use crate::policy::{Asked, Dataset, Out, Policy, Protect, Rule, Weight};
+
+/// The scheme of sealing that there is.
+const THRESHOLD: &str = "threshold";
 
 /// Who put a filter into a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,18 +240,53 @@ impl Chain {
         }
     }
 
-    /// Whether this version can do what the chain asks for.
+    /// Whether what leaves can be sealed, where it is to be.
     ///
     /// # Errors
-    /// When it cannot: sealing is planned and explained, and not built.
-    pub fn can_run(&self) -> Result<(), Reason> {
-        match self.seal {
+    /// When it cannot.
+    pub fn can_seal(&self) -> Result<(), Reason> {
+        let refuse = |code, detail: &str| Err(Reason::new(code, detail));
+        match &self.seal {
             None => Ok(()),
-            Some(_) => {
-                let detail = "sealing (`protect`) is not built in this version";
-                Err(Reason::new(Code::NotBuilt, detail))
+            Some(seal) if seal.scheme != THRESHOLD => {
+                refuse(Code::NotBuilt, "there is no such scheme in this version: use \"threshold\"")
             }
+            Some(_) if self.flow.bound().is_none() => refuse(
+                Code::WrongStage,
+                "what is sealed are integers of a proved bound: put `clip` before, or use `record-clip`",
+            ),
+            Some(_) if !self.flow.withheld.is_empty() => refuse(
+                Code::WrongStage,
+                "a sealed sum has every tensor of the model: `allow-tensors` and `exclude-tensors` do not fit",
+            ),
+            Some(_) => Ok(()),
         }
+    }
+
+    /// What the rule asks of a seal, and what is sealed; `None` where nothing is.
+    pub fn terms(&self, pins: Option<&BTreeSet<[u8; 32]>>) -> Option<Terms> {
+        let (seal, bound) = (self.seal.as_ref()?, self.flow.bound()?);
+        let unit = match bound.unit {
+            Unit::Record => self.dataset.records,
+            Unit::Site => 1,
+        };
+        let noise: f64 =
+            self.events().iter().map(|event| event.mechanism.deviation_units().powi(2)).sum();
+        // Beyond eight deviations a number is brought back: with 10 million of them, once in a
+        // hundred million rounds.
+        let most = unit as f64 * bound.lattice_units as f64 + 8.0 * noise.sqrt();
+        Some(Terms {
+            min_sites: seal.min_sites,
+            colluders: seal.colluders,
+            most: (most.ceil() as u64).max(1),
+            step: bound.step,
+            pins: pins.cloned(),
+        })
+    }
+
+    /// Name of the scheme that updates are sealed with.
+    pub fn scheme(&self) -> Option<&str> {
+        self.seal.as_ref().map(|seal| seal.scheme.as_str())
     }
 
     /// What the numbers of an answer mean.

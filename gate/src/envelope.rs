@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   head   "PVT1" · task · round · kind · step? · weight · tensors (name, dtype, shape)…
-//!          · metrics… · receipt? · length and BLAKE3 of the body
-//!   body   the elements of every tensor, little-endian, in the order of their names
+//!          · metrics… · receipt? · seal? · length and BLAKE3 of the body
+//!   body   the elements of every tensor, little-endian, in the order of their names; of a sealed
+//!          message, what its scheme makes of them
 //! ```
 //! The head is read by a bounded decoder before any of the body is taken; the length of the body
-//! must be the one that the head's shapes give.
+//! must be the one that the head's shapes give, or, sealed, in proportion to it.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ const MAX_TENSORS: usize = 1 << 16;
 const MAX_NAME: usize = 256;
 const MAX_METRICS: usize = 256;
 const MAX_RECEIPT: usize = 16 << 10;
+const MAX_SEAL: usize = 6 << 20;
 const MAGIC: &[u8; 4] = b"PVT1";
 
 /// A decoded head.
@@ -36,13 +38,18 @@ pub struct Head {
     pub header: UploadHeader,
     /// Bytes of the body.
     pub body_len: u64,
-    /// BLAKE3 of the body.
-    pub digest: [u8; 32],
 }
 
 /// Names one very message: the digest of its head, which holds the digest of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskId(pub(crate) Digest);
+
+impl TaskId {
+    /// Its bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0.0
+    }
+}
 
 /// A message as bytes. The pieces of the body are the tensors' own memory, not copies.
 pub(crate) struct Encoded {
@@ -63,11 +70,17 @@ fn words<T: bytemuck::Pod + Send + 'static>(values: Vec<T>) -> Bytes {
     Bytes::from_owner(Words(values))
 }
 
-/// Encodes a message; `None` when it holds no tensors.
-pub(crate) fn encode(message: Message, round: u32, receipt: Option<Receipt>) -> Option<Encoded> {
+/// Encodes a message; `None` when it holds no tensors. A task may bring the session of a seal.
+pub(crate) fn encode(
+    message: Message,
+    round: u32,
+    receipt: Option<Receipt>,
+    session: Option<Vec<u8>>,
+) -> Option<Encoded> {
     let mut schema = Schema::default();
     let mut body = Vec::new();
     let mut step = None;
+    let mut seal = session;
     match message.content {
         Content::Plain(Tensors(tensors)) => {
             for (name, tensor) in tensors {
@@ -92,6 +105,14 @@ pub(crate) fn encode(message: Message, round: u32, receipt: Option<Receipt>) -> 
                 });
             }
         }
+        Content::Sealed(sealed) => {
+            step = Some(sealed.step);
+            let integers = |slot: &Slot| Slot { dtype: Dtype::I64, ..slot.clone() };
+            let slots = sealed.schema.0.iter();
+            schema = slots.map(|(name, slot)| (name.clone(), integers(slot))).collect();
+            seal = Some(sealed.statement);
+            body.push(words(sealed.body));
+        }
         Content::Statistics(_) | Content::Empty => return None,
     }
     let header = UploadHeader {
@@ -103,6 +124,8 @@ pub(crate) fn encode(message: Message, round: u32, receipt: Option<Receipt>) -> 
         weight: message.weight,
         metrics: message.metrics,
         receipt,
+        seal,
+        digest: [0; 32],
     };
     let head = Head::new(header, body.iter().map(|piece| &piece[..]));
     let bytes = head.encode().into();
@@ -111,14 +134,15 @@ pub(crate) fn encode(message: Message, round: u32, receipt: Option<Receipt>) -> 
 
 impl Head {
     /// A head for a body.
-    pub fn new<'a>(header: UploadHeader, body: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    pub fn new<'a>(mut header: UploadHeader, body: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut digest = Stream::default();
         let mut body_len = 0;
         for piece in body {
             digest.update(piece);
             body_len += piece.len() as u64;
         }
-        Self { header, body_len, digest: digest.finish().0 }
+        header.digest = digest.finish().0;
+        Self { header, body_len }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -150,7 +174,11 @@ impl Head {
                 writer.u8(1).bytes(&json)
             }
         };
-        writer.u64(self.body_len).raw(&self.digest);
+        match &header.seal {
+            None => writer.u8(0),
+            Some(seal) => writer.u8(1).bytes(seal),
+        };
+        writer.u64(self.body_len).raw(&header.digest);
         writer.finish()
     }
 
@@ -200,27 +228,53 @@ impl Head {
             }
             _ => return Err(DecodeError::Invalid("receipt")),
         };
+        let seal = match reader.u8("seal")? {
+            0 => None,
+            1 => Some(reader.bytes(MAX_SEAL, "seal")?.to_vec()),
+            _ => return Err(DecodeError::Invalid("seal")),
+        };
         let body_len = reader.u64("body length")?;
         let digest = reader.digest("digest")?;
         reader.end()?;
-        if body_len != schema.bytes() {
+        let header = UploadHeader {
+            task,
+            round,
+            kind,
+            schema,
+            step,
+            weight,
+            metrics,
+            receipt,
+            seal,
+            digest,
+        };
+        let fits = match is_sealed(&header) {
+            false => body_len == header.schema.bytes(),
+            // No scheme takes more than twice the bytes of the integers, but for whole blocks.
+            true => body_len <= header.schema.bytes().saturating_mul(2).saturating_add(1 << 20),
+        };
+        if !fits {
             return Err(DecodeError::Invalid("body length"));
         }
-        Ok(Self {
-            header: UploadHeader { task, round, kind, schema, step, weight, metrics, receipt },
-            body_len,
-            digest,
-        })
+        Ok(Self { header, body_len })
+    }
+
+    /// Whether the body is of a seal, and no tensors.
+    pub fn is_sealed(&self) -> bool {
+        is_sealed(&self.header)
     }
 
     /// Checks the body that belongs to this head, piece by piece.
     pub fn body(&self) -> BodyCheck {
-        BodyCheck { left: self.body_len, wanted: self.digest, digest: Stream::default() }
+        BodyCheck { left: self.body_len, wanted: self.header.digest, digest: Stream::default() }
     }
 
     /// Checks a body against its digest and makes a message of both.
     pub(crate) fn message(self, body: &[u8]) -> Result<Message, Reason> {
         let malformed = |what: &str| Reason::new(Code::Malformed, what.to_owned());
+        if self.is_sealed() {
+            return Err(malformed("a sealed message opens in a sum alone"));
+        }
         let mut check = self.body();
         check.update(body)?;
         check.finish()?;
@@ -266,6 +320,11 @@ impl Head {
             metrics: header.metrics,
         })
     }
+}
+
+/// Tasks bring a session and floats; what has a seal and a lattice step is a sealed update.
+fn is_sealed(header: &UploadHeader) -> bool {
+    header.seal.is_some() && header.step.is_some()
 }
 
 /// Holds the pieces of a body against the length and digest in its head.
@@ -361,7 +420,7 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(values in proptest::collection::vec(-1e30f32..1e30, 0..50), scalar in -1e9..1e9f64, round: u32) {
             let sent = message(values, scalar);
-            let encoded = encode(sent.clone(), round, None).unwrap();
+            let encoded = encode(sent.clone(), round, None, None).unwrap();
             let head = Head::decode(&encoded.head).unwrap();
             prop_assert_eq!(head.header.round, round);
             prop_assert_eq!(head.message(&body(&encoded)).unwrap(), sent);
@@ -374,7 +433,7 @@ mod tests {
             let tensor = LatticeTensor::new(shape, values.clone()).unwrap();
             let lattice = Lattice::new(Step::new(-3).unwrap(), [("w".to_owned(), tensor)].into());
             let sent = Message::new("train", DataKind::Gradient, Content::Lattice(lattice));
-            let encoded = encode(sent.clone(), 1, None).unwrap();
+            let encoded = encode(sent.clone(), 1, None, None).unwrap();
             let narrow = values.iter().all(|&v| i32::try_from(v).is_ok());
             prop_assert_eq!(body(&encoded).len(), values.len() * if narrow { 4 } else { 8 });
             let head = Head::decode(&encoded.head).unwrap();
@@ -385,7 +444,7 @@ mod tests {
         #[test]
         fn hostile_heads_are_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), flip in 0usize..200, valid: bool) {
             if valid {
-                bytes = encode(message(vec![1.0; 4], 0.0), 1, None).unwrap().head.to_vec();
+                bytes = encode(message(vec![1.0; 4], 0.0), 1, None, None).unwrap().head.to_vec();
                 let at = flip % bytes.len();
                 bytes[at] ^= 0x81;
             }
@@ -395,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_changed_body_is_refused() {
-        let encoded = encode(message(vec![1.0, 2.0], 3.0), 1, None).unwrap();
+        let encoded = encode(message(vec![1.0, 2.0], 3.0), 1, None, None).unwrap();
         let head = || Head::decode(&encoded.head).unwrap();
         let mut bytes = body(&encoded);
         bytes[3] ^= 1;
@@ -406,7 +465,7 @@ mod tests {
 
     #[test]
     fn names_come_once_and_in_order() {
-        let encoded = encode(message(vec![1.0], 3.0), 1, None).unwrap();
+        let encoded = encode(message(vec![1.0], 3.0), 1, None, None).unwrap();
         let mut bytes = encoded.head.to_vec();
         // The names "s" and "v" are one byte each after their length: make them equal.
         let at = bytes.windows(5).position(|w| w == [1, 0, 0, 0, b's']).unwrap() + 4;

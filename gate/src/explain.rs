@@ -233,7 +233,7 @@ fn allowed(
         let texts: Vec<_> = warnings.iter().map(|warning| warning.text.as_str()).collect();
         paragraphs.push(("Warning", texts.join(" ")));
     }
-    let refusal = chain.seal_suffices(ledger, SUBMITTER, rounds).and_then(|()| chain.can_run());
+    let refusal = chain.seal_suffices(ledger, SUBMITTER, rounds).and_then(|()| chain.can_seal());
     let refusal = refusal.err().map(|reason| {
         Refusal::new(&policy.site, privet_core::Stage::Job, reason).by_rule(&chain.rule.id)
     });
@@ -412,7 +412,7 @@ fn budget(privacy: &Privacy, paid: bool) -> String {
 fn who_sees_it(chain: &Chain, privacy: &Privacy) -> String {
     let Some(seal) = &chain.seal else {
         return "The server, in clear. It would see only a sum over several sites if the rule had \
-                `protect`, which this version cannot do yet."
+                `protect`."
             .to_owned();
     };
     let alone = privacy.epsilon_if_seal_broken.map_or(String::new(), |epsilon| {

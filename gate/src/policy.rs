@@ -6,7 +6,7 @@
 
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,9 @@ pub struct Policy {
     pub digest: String,
     /// The file.
     pub source: Source,
+    /// Keys of the peers that count under a seal, as SHA-256 of their SPKI; every certified peer
+    /// counts when absent.
+    pub pins: Option<BTreeSet<[u8; 32]>>,
     /// What the owner should know, though the file is valid.
     pub warnings: Vec<Finding>,
 }

@@ -13,7 +13,7 @@
 //! ```compile_fail,E0451
 //! // … a parcel cannot be made of bytes …
 //! fn forge(head: bytes::Bytes) -> privet_gate::Parcel {
-//!     privet_gate::Parcel { head, body: vec![], status: None }
+//!     privet_gate::Parcel { head, body: vec![], status: None, frame: false }
 //! }
 //! ```
 //! ```compile_fail,E0624
@@ -46,8 +46,11 @@ use crate::outbox::{Key, Outbox};
 /// A site's state, without text: numbers and codes of closed lists. Always has leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The site waits for a task.
-    Ready,
+    /// The site waits for a task, and says whether its rule seals what it answers.
+    Ready {
+        /// Whether its updates will be sealed.
+        sealed: bool,
+    },
     /// The site does not take part in a job, or in a round of it.
     Refused {
         /// At which point.
@@ -65,6 +68,13 @@ pub struct Released(Kind);
 enum Kind {
     Update(Box<Update>),
     Status(Status),
+    Frame(Frame),
+}
+
+/// Bytes of a protocol session.
+struct Frame {
+    bytes: Bytes,
+    audit: Option<(Arc<dyn Audit>, AuditEntry)>,
 }
 
 struct Update {
@@ -86,6 +96,7 @@ pub struct Parcel {
     head: Bytes,
     body: Vec<Bytes>,
     status: Option<Status>,
+    frame: bool,
 }
 
 impl Released {
@@ -96,8 +107,13 @@ impl Released {
 
     /// An update that no budget pays for.
     pub(crate) fn update(head: Bytes, body: Vec<Bytes>) -> Self {
-        let parcel = Parcel { head, body, status: None };
+        let parcel = Parcel { head, body, status: None, frame: false };
         Self(Kind::Update(Box::new(Update { parcel, pending: Pending::default() })))
+    }
+
+    /// Bytes of a protocol session that a rule admitted.
+    pub(crate) fn frame(bytes: Vec<u8>, audit: Option<(Arc<dyn Audit>, AuditEntry)>) -> Self {
+        Self(Kind::Frame(Frame { bytes: bytes.into(), audit }))
     }
 
     /// The same, to be audited.
@@ -127,7 +143,14 @@ impl Released {
         let update = match self.0 {
             Kind::Update(update) => *update,
             Kind::Status(status) => {
-                return Ok(Parcel { head: Bytes::new(), body: Vec::new(), status: Some(status) });
+                let (head, body) = (Bytes::new(), Vec::new());
+                return Ok(Parcel { head, body, status: Some(status), frame: false });
+            }
+            Kind::Frame(Frame { bytes, audit }) => {
+                if let Some((audit, entry)) = audit {
+                    audit.append(entry)?;
+                }
+                return Ok(Parcel { head: bytes, body: Vec::new(), status: None, frame: true });
             }
         };
         let Update { parcel, pending } = update;
@@ -147,12 +170,22 @@ impl Released {
 impl Parcel {
     /// Bytes that were handed over before and are sent again.
     pub(crate) fn kept(head: Bytes, body: Bytes) -> Self {
-        Self { head, body: vec![body], status: None }
+        Self { head, body: vec![body], status: None, frame: false }
     }
 
     /// The state, when this is one.
     pub fn status(&self) -> Option<Status> {
         self.status
+    }
+
+    /// The bytes of a protocol session, when these are some.
+    pub fn frame(&self) -> Option<&Bytes> {
+        self.frame.then_some(&self.head)
+    }
+
+    /// Names the very message that this is of.
+    pub fn id(&self) -> TaskId {
+        TaskId(Digest::of(&self.head))
     }
 
     /// The head of an update.

@@ -52,13 +52,24 @@ impl ServerGate {
         })
     }
 
-    /// Lets a task out to the sites.
+    /// Lets out a frame of a sealing session. It holds what sites said and what is public.
+    pub fn frame(&self, bytes: Vec<u8>) -> Released {
+        Released::frame(bytes, None)
+    }
+
+    /// Lets a task out to the sites; it may bring the session of a seal.
     ///
     /// # Errors
     /// When a filter refuses it.
-    pub fn release(&self, task: Message, round: u32, cancel: &Cancel) -> Result<Released, Refusal> {
+    pub fn release(
+        &self,
+        task: Message,
+        round: u32,
+        session: Option<Vec<u8>>,
+        cancel: &Cancel,
+    ) -> Result<Released, Refusal> {
         let task = self.filter(&self.out, task, round, Stage::TaskData, cancel)?;
-        let encoded = envelope::encode(task, round, None).ok_or_else(|| {
+        let encoded = envelope::encode(task, round, None, session).ok_or_else(|| {
             let reason = Reason::new(Code::WrongContent, "a task brings tensors");
             Refusal::new("server", Stage::TaskData, reason).in_round(round)
         })?;

@@ -7,7 +7,7 @@
 //! ```
 //! A refusal at any step is audited with all it knows and leaves as a [`Status`] with a code.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use privet_core::audit::{Audit, AuditEntry, Left};
 use privet_core::executor::{TaskResult, TaskStatus};
@@ -16,6 +16,7 @@ use privet_core::flow::Promise;
 use privet_core::ledger::{Ledger, Purpose};
 use privet_core::message::{DataKind, Protection};
 use privet_core::receipt::Receipt;
+use privet_core::seal::{SiteSeal, Terms};
 use privet_core::tensor::Schema;
 use privet_core::{Code, Content, Message, Reason, Refusal, Registry, Stage};
 
@@ -25,6 +26,13 @@ use crate::job::{Job, Offer};
 use crate::outbox::{Key, Outbox};
 use crate::policy::{Policy, Weight};
 use crate::released::{Arrived, Parcel, Released, Reservation, Status};
+
+/// Frames that a sealing session may answer a round: a hello and an answer, and each of them again
+/// after a lost connection.
+const FRAMES_A_ROUND: u32 = 6;
+
+/// Most bytes of a frame: a share, or a hello with its credential.
+const MAX_FRAME: usize = 32 << 10;
 
 /// The gate of one site.
 #[derive(Clone)]
@@ -64,11 +72,6 @@ impl SiteGate {
         &self.registry
     }
 
-    /// Says that the site waits.
-    pub fn ready(&self) -> Released {
-        Released::status(Status::Ready)
-    }
-
     /// Holds an offered job against the policy. `submitter` is what the caller knows of the peer
     /// that offers it, not what the offer says.
     ///
@@ -86,7 +89,7 @@ impl SiteGate {
         let refuse =
             |reason| Refusal::new(&self.policy.site, Stage::Job, reason).by_rule(&chain.rule.id);
         chain.seal_suffices(&*self.ledger, submitter, chain.rounds).map_err(refuse)?;
-        chain.can_run().map_err(refuse)?;
+        chain.can_seal().map_err(refuse)?;
         let entry = AuditEntry {
             event: "open".to_owned(),
             job: Some(job.name.clone()),
@@ -105,6 +108,8 @@ impl SiteGate {
             run: offer.run.clone(),
             peer: submitter.to_owned(),
             last: Mutex::default(),
+            seal: None,
+            frames: Mutex::default(),
         })
     }
 
@@ -138,6 +143,10 @@ pub struct Lane {
     /// The last round that was released, and the task it answered: a server may ask for that very
     /// task again, and for no other of the same or an earlier round.
     last: Mutex<Option<(u32, TaskId)>>,
+    /// The site's side of the seal, where the chain has one.
+    seal: Option<Mutex<Box<dyn SiteSeal>>>,
+    /// Frames that were answered.
+    frames: Mutex<u32>,
 }
 
 /// Leave to answer one task; holds what was reserved for it.
@@ -159,6 +168,60 @@ impl Lane {
     /// What the policy makes of the job.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// Says that the site waits.
+    pub fn ready(&self) -> Released {
+        Released::status(Status::Ready { sealed: self.chain.seal.is_some() })
+    }
+
+    /// What the rule asks of a seal; `None` where nothing is sealed.
+    pub fn terms(&self) -> Option<Terms> {
+        self.chain.terms(self.gate.policy.pins.as_ref())
+    }
+
+    /// The same lane with the site's side of the seal that its rule asks for.
+    #[must_use]
+    pub fn sealed_by(mut self, seal: Box<dyn SiteSeal>) -> Self {
+        self.seal = Some(Mutex::new(seal));
+        self
+    }
+
+    fn seal(&self) -> Result<MutexGuard<'_, Box<dyn SiteSeal>>, Reason> {
+        let seal = self.seal.as_ref().filter(|_| self.chain.seal.is_some());
+        let seal = seal.map(|seal| seal.lock().unwrap_or_else(PoisonError::into_inner));
+        seal.ok_or_else(|| Reason::new(Code::WrongStage, "nothing is sealed in this job"))
+    }
+
+    /// Answers a frame of the sealing session that the rule admits: so many a job, and none longer
+    /// than a share.
+    ///
+    /// # Errors
+    /// When nothing is sealed, the session does not answer, or it has answered too much.
+    pub fn frame(&self, frame: &[u8]) -> Result<Released, Refusal> {
+        let refuse = |reason| {
+            Refusal::new(&self.gate.policy.site, Stage::KeyShare, reason)
+                .by_rule(&self.chain.rule.id)
+        };
+        let answered = {
+            let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+            *frames = frames.saturating_add(1);
+            *frames
+        };
+        let answer = self.seal().and_then(|mut seal| seal.frame(frame)).map_err(refuse)?;
+        if answered > FRAMES_A_ROUND.saturating_mul(self.chain.rounds) || answer.len() > MAX_FRAME {
+            let detail = "the sealing session sends more than its rule admits";
+            return Err(refuse(Reason::new(Code::TooLarge, detail)));
+        }
+        let entry = AuditEntry {
+            event: "frame".to_owned(),
+            job: Some(self.job.clone()),
+            peer: Some(self.peer.clone()),
+            rule: Some(self.chain.rule.id.clone()),
+            bytes: answer.len() as u64,
+            ..AuditEntry::default()
+        };
+        Ok(Released::frame(answer, Some((self.gate.audit.clone(), entry))))
     }
 
     /// Name of the job.
@@ -210,6 +273,17 @@ impl Lane {
         let mut context = FilterContext { round, charge: &mut NoCharge, cancel };
         let task = chain::run(&self.chain.input, arrived.message, &mut context)
             .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
+        if self.chain.seal.is_some() {
+            let Some(session) = &arrived.header.seal else {
+                let detail = "the rule seals what leaves, and the task brings no session";
+                return Err(refuse(Reason::new(Code::WrongContent, detail)));
+            };
+            let schema = &self.chain.flow.schema;
+            let begun = self
+                .seal()
+                .and_then(|mut seal| seal.begin(round, arrived.identity.bytes(), session, schema));
+            begun.map_err(refuse)?;
+        }
         let reservation = match self.chain.events() {
             [] => None,
             events => {
@@ -297,7 +371,10 @@ impl Lane {
         };
         let receipt = self.receipt().map_err(refuse)?;
         let (clip, noise) = (receipt.clip, receipt.noise_multiplier);
-        let encoded = envelope::encode(message, round, Some(receipt)).ok_or_else(|| {
+        if self.chain.seal.is_some() {
+            message = self.sealed(message).map_err(refuse)?;
+        }
+        let encoded = envelope::encode(message, round, Some(receipt), None).ok_or_else(|| {
             refuse(Reason::new(Code::WrongContent, "there are no tensors to send"))
         })?;
         let entry = self.entry(&encoded, round, clip, noise, norm);
@@ -308,6 +385,15 @@ impl Lane {
             Some(reservation) => released.paid(reservation, self.gate.outbox.clone(), ticket.key),
             None => released,
         })
+    }
+
+    /// The message with its integers and its weight under the seal.
+    fn sealed(&self, message: Message) -> Result<Message, Reason> {
+        let Content::Lattice(lattice) = &message.content else {
+            return Err(Reason::new(Code::WrongContent, "integers are sealed, and nothing else"));
+        };
+        let sealed = self.seal()?.seal(lattice, message.weight)?;
+        Ok(Message { content: Content::Sealed(sealed), weight: 1.0, ..message })
     }
 
     /// The executor's message, if it is what was promised; metrics that the rule does not name are
@@ -425,7 +511,7 @@ impl Lane {
             sigma: chain.sigma(),
             epsilon_spent: spent,
             delta: paid.then_some(chain.dataset.budget.delta),
-            scheme: None,
+            scheme: chain.scheme().map(str::to_owned),
             dangers: chain.dangers.clone(),
         })
     }

@@ -1,7 +1,7 @@
 //! Looking at policies, jobs and ledgers without running anything on a network.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use privet_core::audit::{Audit, AuditEntry};
 use privet_core::clock::SystemClock;
@@ -9,7 +9,9 @@ use privet_core::executor::TaskResult;
 use privet_core::filter::Cancel;
 use privet_core::flow::Promise;
 use privet_core::ledger::{Ledger, Statement};
-use privet_core::tensor::Tensors;
+use privet_core::seal::{Sealed, SiteSeal};
+use privet_core::sensitivity::Lattice;
+use privet_core::tensor::{Schema, Tensors};
 use privet_core::{Code, Content, DataKind, Message, Reason, Refusal};
 use privet_dp::SiteLedger;
 use privet_gate::{
@@ -84,7 +86,7 @@ pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
         (vec![finding.help(refusal.help.clone())], refusal.code.exit_code())
     };
     let (findings, exit_code) = match compiled {
-        Ok(Ok(chain)) => match chain.can_run() {
+        Ok(Ok(chain)) => match chain.can_seal() {
             Ok(()) => return check,
             Err(reason) => {
                 let stage = privet_core::Stage::Compile;
@@ -299,6 +301,11 @@ pub fn dry_run(
     let mut gate_s = 0.0;
     let through = || -> Result<(Content, Content, f64), Refusal> {
         let lane = gate.open(&offer, &loaded.job, &promise, "local")?;
+        let seen = Rehearsal::default();
+        let lane = match lane.terms() {
+            Some(_) => lane.sealed_by(Box::new(seen.clone())),
+            None => lane,
+        };
         let refuse = |reason| Refusal::new(&policy.site, privet_core::Stage::Job, reason);
         let cancel = Cancel::default();
         let (message, ticket) = lane.begin(task, &cancel)?;
@@ -316,9 +323,15 @@ pub fn dry_run(
         let released = lane.release(ticket, result, &cancel)?;
         let parcel = released.handover().map_err(refuse)?;
         gate_s = began.elapsed().as_secs_f64();
-        let after = Arrived::new(parcel.head(), &parcel.body().concat()).map_err(refuse)?;
+        let after = match seen.update() {
+            Some(sealed) => Content::Lattice(sealed),
+            None => {
+                let arrived = Arrived::new(parcel.head(), &parcel.body().concat());
+                arrived.map_err(refuse)?.content().clone()
+            }
+        };
         let epsilon = epsilon(&lane, &*ledger).map_err(refuse)?;
-        Ok((before.unwrap_or(Content::Empty), after.content().clone(), epsilon))
+        Ok((before.unwrap_or(Content::Empty), after, epsilon))
     };
     let run = match through() {
         Err(refusal) => DryRun {
@@ -334,6 +347,32 @@ pub fn dry_run(
     Ok(DryRun { gate_s, ..run })
 }
 
+/// A seal that keeps what it is given to look at: in a dry run nothing is sent.
+#[derive(Clone, Default)]
+struct Rehearsal(Arc<Mutex<Option<Lattice>>>);
+
+impl Rehearsal {
+    fn update(&self) -> Option<Lattice> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl SiteSeal for Rehearsal {
+    fn frame(&mut self, _: &[u8]) -> Result<Vec<u8>, Reason> {
+        Ok(Vec::new())
+    }
+
+    fn begin(&mut self, _: u32, _: [u8; 32], _: &[u8], _: &Schema) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    fn seal(&mut self, update: &Lattice, _: f64) -> Result<Sealed, Reason> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(update.clone());
+        let schema = update.schema(update.dtype());
+        Ok(Sealed { step: update.step(), schema, statement: Vec::new(), body: Vec::new() })
+    }
+}
+
 /// The job's first task, as it would arrive.
 fn task(job: &Job, promise: &Promise, parts: &privet_site::Parts) -> Result<Arrived, InspectError> {
     let server =
@@ -344,7 +383,7 @@ fn task(job: &Job, promise: &Promise, parts: &privet_site::Parts) -> Result<Arri
     let content = Content::Plain(parts.workload.initial(job)?);
     let message = Message::new(promise.task, DataKind::Weights, content);
     let released = server
-        .release(message, 1, &Cancel::default())
+        .release(message, 1, Some(Vec::new()), &Cancel::default())
         .map_err(|refusal| Reason::new(refusal.code, refusal.detail))?;
     let parcel = released.handover()?;
     Ok(Arrived::new(parcel.head(), &parcel.body().concat())?)

@@ -1,10 +1,12 @@
 //! What a program is made of: its filters, and what computes.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use privet_core::clock::{Clock, SystemClock};
 use privet_core::ledger::Ledger;
 use privet_core::registry::DuplicateFilter;
+use privet_core::seal::{ServerSeal, SiteSeal, Terms};
 use privet_core::sensitivity::Prover;
 use privet_core::{FilterSpec, Reason, Registry};
 use privet_dp::SiteLedger;
@@ -68,6 +70,7 @@ impl Program {
             registry: Arc::new(self.registry),
             workload: self.workload,
             ledger: open_ledger,
+            seal: open_site_seal,
             clock: Arc::new(SystemClock),
         }
     }
@@ -75,6 +78,33 @@ impl Program {
     pub(crate) fn computes(&self) -> &dyn Workload {
         &*self.workload
     }
+}
+
+/// The site's side of the scheme `threshold`.
+fn open_site_seal(
+    store: Store,
+    identity: &privet_wire::Identity,
+    run: &str,
+    terms: Terms,
+) -> Result<Box<dyn SiteSeal>, Reason> {
+    let (credential, vouching) = (identity.credential()?, identity.vouching()?);
+    let identity = privet_he::site::Identity { credential, signer: identity.signing() };
+    let site = privet_he::site::Site::new(run.to_owned(), terms, identity, vouching, store)?;
+    Ok(Box::new(site))
+}
+
+/// The server's side of it, which keeps the rosters of its jobs in its kit.
+pub(crate) fn open_server_seal(
+    kit: &Path,
+    identity: &privet_wire::Identity,
+    run: &str,
+) -> Result<Box<dyn ServerSeal>, Reason> {
+    let failed = |error: privet_store::StoreError| {
+        Reason::new(privet_core::Code::StorageFailed, error.to_string())
+    };
+    let store = Store::open(&kit.join("seals")).map_err(failed)?;
+    let server = privet_he::server::Server::new(run.to_owned(), identity.vouching()?, store);
+    Ok(Box::new(server))
 }
 
 pub(crate) fn open_ledger(store: Store, clock: Arc<dyn Clock>) -> Result<Arc<dyn Ledger>, Reason> {

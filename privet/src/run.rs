@@ -18,7 +18,7 @@ use privet_site::{Ended, Event, Parts, SiteError};
 use privet_wire::{Authority, IdentityError, KitError};
 
 use crate::curve::{self, Bought};
-use crate::program::Program;
+use crate::program::{Program, open_server_seal};
 use crate::report;
 use crate::result::{RunResult, assemble};
 use crate::workspace::Workspace;
@@ -290,7 +290,8 @@ fn in_process(
             let send = move |event: &Progress| {
                 let _ = sender.send(event.clone());
             };
-            privet_server::run(&folder, parts.registry, parts.workload, cancel, send).await
+            let (registry, workload) = (parts.registry, parts.workload);
+            privet_server::run(&folder, registry, workload, open_server_seal, cancel, send).await
         })
     };
     let address = wait_for_address(&workspace.server(), || server.is_finished());
@@ -448,7 +449,9 @@ pub fn serve_kit(
 ) -> Result<Outcome, RunError> {
     let parts = program.parts();
     let runtime = tokio::runtime::Runtime::new()?;
-    let serving = privet_server::run(kit, parts.registry, parts.workload, cancel.clone(), observer);
+    let (registry, workload) = (parts.registry, parts.workload);
+    let serving =
+        privet_server::run(kit, registry, workload, open_server_seal, cancel.clone(), observer);
     Ok(runtime.block_on(serving)?)
 }
 

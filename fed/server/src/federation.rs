@@ -17,6 +17,7 @@ use privet_wire::{Service, Sink, Turn};
 use tokio::sync::watch;
 
 use crate::record::SiteRecord;
+use crate::session::Mailboxes;
 use crate::spool::{Incoming, Whole};
 
 /// How long a site's question is kept open before it is told to ask again.
@@ -38,6 +39,9 @@ struct State {
     sites: BTreeMap<String, Site>,
     connections: BTreeMap<String, Connections>,
     round: Option<Round>,
+    mail: Mailboxes,
+    /// Refusals of frames since the last round was recorded.
+    refused_frames: BTreeMap<String, (Stage, Code)>,
     finished: bool,
 }
 
@@ -45,6 +49,8 @@ struct State {
 struct Site {
     /// Holds the job to be allowed, and has asked what to do.
     ready: bool,
+    /// Its rule seals what it answers.
+    sealed: bool,
     /// Refuses the whole job.
     refused: Option<(Stage, Code)>,
     told_finished: bool,
@@ -167,6 +173,53 @@ impl Federation {
         roster
     }
 
+    /// Of these sites, those that seal what they answer.
+    pub(crate) fn sealing(&self, sites: &BTreeSet<String>) -> BTreeSet<String> {
+        let state = self.lock();
+        let seals = |name: &&String| state.sites.get(*name).is_some_and(|site| site.sealed);
+        sites.iter().filter(seals).cloned().collect()
+    }
+
+    /// Refuses the job to sites that would answer a sealed round in the clear.
+    pub(crate) fn leave_out<'a>(&self, sites: impl Iterator<Item = &'a String>) {
+        self.change(|state| {
+            for name in sites {
+                let site = state.sites.entry(name.clone()).or_default();
+                site.refused = Some((Stage::Job, Code::SealRefused));
+            }
+        });
+    }
+
+    /// Keeps a frame for a site until it answers it.
+    pub(crate) fn post(&self, to: &str, frame: Parcel) {
+        self.change(|state| state.mail.out.insert(to.to_owned(), frame));
+    }
+
+    /// The next answer to a frame.
+    pub(crate) fn answer(&self) -> Option<(String, Vec<u8>)> {
+        self.lock().mail.answers.pop_front()
+    }
+
+    /// Whether one of these sites has a frame to answer, and can.
+    pub(crate) fn awaits(&self, sites: &BTreeSet<String>) -> bool {
+        let state = self.lock();
+        sites.iter().any(|name| {
+            let refused = state.sites.get(name).is_some_and(|site| site.refused.is_some());
+            let gone = state.connections.get(name).is_none_or(Connections::gone);
+            state.mail.out.contains_key(name) && !refused && !gone
+        })
+    }
+
+    /// Sends and reads no more frames of an exchange that has ended.
+    pub(crate) fn forget_frames(&self) {
+        self.change(|state| state.mail = Mailboxes::default());
+    }
+
+    /// Refusals of frames since they were last taken.
+    pub(crate) fn take_refused_frames(&self) -> BTreeMap<String, (Stage, Code)> {
+        self.change(|state| std::mem::take(&mut state.refused_frames))
+    }
+
     /// Opens a round.
     pub(crate) fn open(
         &self,
@@ -256,11 +309,15 @@ impl Federation {
     /// What to tell a site now, if there is anything.
     fn turn(&self, name: &str) -> Option<Turn> {
         let mut state = self.lock();
-        let State { sites, round, finished, .. } = &mut *state;
+        let State { sites, round, finished, mail, .. } = &mut *state;
         let site = sites.entry(name.to_owned()).or_default();
         if *finished {
             site.told_finished = true;
             return Some(Turn::Finished);
+        }
+        if let Some(frame) = mail.out.get(name) {
+            site.record.bytes_down += frame.len();
+            return Some(Turn::Frame(frame.clone()));
         }
         let round = round.as_mut()?;
         let waits = round.asked.contains(name)
@@ -278,7 +335,11 @@ impl Federation {
         self.change(|state| {
             let site = state.sites.entry(name.to_owned()).or_default();
             match status {
-                Status::Ready => site.ready = true,
+                Status::Ready { sealed } => (site.ready, site.sealed) = (true, sealed),
+                Status::Refused { stage: Stage::KeyShare, code, .. } => {
+                    state.mail.out.remove(name);
+                    state.refused_frames.insert(name.to_owned(), (Stage::KeyShare, code));
+                }
                 Status::Refused { stage, round: None, code } => site.refused = Some((stage, code)),
                 Status::Refused { stage, round: Some(number), code } => {
                     if let Some(round) = &mut state.round
@@ -340,7 +401,7 @@ impl Service for Shared {
         let checked = self.0.gate.admit(&head, number).and_then(|head| {
             let state = self.0.lock();
             let round = state.round.as_ref().ok_or_else(unexpected)?;
-            round.aggregator.admit(&head.header)?;
+            round.aggregator.admit(&peer.name, &head.header)?;
             let known = state.sites.get(&peer.name).and_then(|site| site.weight);
             if known.is_some_and(|weight| weight != head.header.weight) {
                 let detail = "a site's weight is the same in every round";
@@ -357,6 +418,20 @@ impl Service for Shared {
             head_len,
             incoming: Some(Incoming::new(head)),
         }))
+    }
+
+    fn reply(&self, peer: &Peer, frame: Bytes) {
+        if self.0.judge(Moment::Job, peer).is_err() {
+            return;
+        }
+        self.0.change(|state| {
+            // An answer to nothing is nothing.
+            if state.mail.out.remove(&peer.name).is_some() {
+                let site = state.sites.entry(peer.name.clone()).or_default();
+                site.record.bytes_up += frame.len() as u64;
+                state.mail.answers.push_back((peer.name.clone(), frame.to_vec()));
+            }
+        });
     }
 
     fn report(&self, peer: &Peer, status: Status) {

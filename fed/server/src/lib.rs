@@ -15,10 +15,11 @@ mod federation;
 mod record;
 mod rounds;
 mod run;
+mod session;
 mod spool;
 mod statistics;
 mod workflow;
 
 pub use checkpoint::{read_model, write_model};
 pub use record::{Failure, Metrics, Outcome, Progress, RoundRecord, SiteRecord, Status};
-pub use run::{OUTCOME_FILE, PROGRESS_FILE, ServerError, run};
+pub use run::{OUTCOME_FILE, OpenSeal, PROGRESS_FILE, ServerError, run};

@@ -8,15 +8,17 @@ use privet_core::aggregate::{Aggregator, Combine, PlainSum};
 use privet_core::executor::{Executor, TaskStatus};
 use privet_core::filter::Cancel;
 use privet_core::flow::Promise;
+use privet_core::seal::ServerSeal;
 use privet_core::tensor::Tensors;
 use privet_core::{Code, Content, DataKind, Message, Reason, Refusal, Stage};
-use privet_gate::Schedule;
+use privet_gate::{Parcel, Schedule};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use crate::checkpoint::{Checkpoint, State};
 use crate::federation::{Closed, Federation};
 use crate::record::{Failure, Metrics, Progress, RoundRecord};
+use crate::session::Exchange;
 
 /// Runs rounds for a workflow.
 pub(crate) struct Rounds<'a> {
@@ -31,6 +33,9 @@ pub(crate) struct Rounds<'a> {
     pub(crate) observer: &'a mut (dyn FnMut(&Progress) + Send),
     pub(crate) folder: PathBuf,
     pub(crate) done: Vec<RoundRecord>,
+    /// How the server's side of a seal is opened, and it, once it was.
+    pub(crate) open_seal: &'a (dyn Fn() -> Result<Box<dyn ServerSeal>, Reason> + Send + Sync),
+    pub(crate) seal: Option<Box<dyn ServerSeal>>,
 }
 
 /// What a round brought.
@@ -56,13 +61,6 @@ impl Rounds<'_> {
     ) -> Result<Sum, Failure> {
         let started = Instant::now();
         self.stopped()?;
-        let gate = self.federation.gate();
-        let task = Message::new(self.promise.task, DataKind::Weights, Content::Plain(model));
-        let released =
-            gate.release(task, number, self.cancel).map_err(|refusal| failure(&refusal))?;
-        let parcel = released.handover().map_err(Failure::new)?;
-        let kind = self.promise.kind;
-        let sum = PlainSum::new(combine, kind, self.promise.schema.clone());
         let asked = self.ask(number);
         if asked.len() < self.settings.min_sites as usize {
             // Nobody is asked for what could not be used: it would cost their budgets.
@@ -70,7 +68,14 @@ impl Rounds<'_> {
             let wanted = self.settings.min_sites;
             return Err(Failure::quorum(number, 0, wanted, refusals, &[]));
         }
-        self.federation.open(number, parcel, asked.clone(), Box::new(sum));
+        let (asked, session) = self.greet(number, asked)?;
+        let sealed = session.is_some();
+        let task = Message::new(self.promise.task, DataKind::Weights, Content::Plain(model));
+        let released = self.federation.gate().release(task, number, session, self.cancel);
+        let released = released.map_err(|refusal| failure(&refusal))?;
+        let parcel = released.handover().map_err(Failure::new)?;
+        let sum = self.sum(&parcel, sealed, combine)?;
+        self.federation.open(number, parcel, asked.clone(), sum);
         let until = started + self.settings.round_timeout;
         let (federation, cancel) = (self.federation, self.cancel);
         let settled = || (federation.settled() || cancel.is_cancelled()).then_some(());
@@ -86,7 +91,58 @@ impl Rounds<'_> {
             return Err(Failure::new(reason));
         };
         self.stopped()?;
-        self.add(number, closed, started)
+        self.add(number, closed, started, sealed && combine == Combine::Weighted)
+    }
+
+    /// Where sites seal, greets those of a round; who answers can take part, and the task brings
+    /// everybody's hellos.
+    fn greet(
+        &mut self,
+        number: u32,
+        asked: BTreeSet<String>,
+    ) -> Result<(BTreeSet<String>, Option<Vec<u8>>), Failure> {
+        let sealing = self.federation.sealing(&asked);
+        if sealing.is_empty() {
+            return Ok((asked, None));
+        }
+        // Nobody's seal is weakened by a site in the clear, and none of those is sealed for it.
+        self.federation.leave_out(asked.difference(&sealing));
+        if self.seal.is_none() {
+            self.seal = Some((self.open_seal)().map_err(Failure::new)?);
+        }
+        let Some(seal) = &mut self.seal else {
+            return Err(Failure::new(Reason::new(Code::NotBuilt, "no seal")));
+        };
+        let patience = self.settings.round_timeout;
+        let mut exchange = Exchange::new(self.federation, &self.runtime, self.cancel, patience);
+        let session = seal.greet(number, &sealing, &mut exchange);
+        drop(exchange);
+        self.stopped()?;
+        let session = session.map_err(|reason| self.unsealed(number, reason))?;
+        Ok((session.sites, Some(session.bytes)))
+    }
+
+    /// The sum that answers to a task go into.
+    fn sum(
+        &mut self,
+        task: &Parcel,
+        sealed: bool,
+        combine: Combine,
+    ) -> Result<Box<dyn Aggregator>, Failure> {
+        let schema = &self.promise.schema;
+        match &mut self.seal {
+            Some(seal) if sealed => seal.sum(task.id().bytes(), schema).map_err(Failure::new),
+            _ => Ok(Box::new(PlainSum::new(combine, self.promise.kind, schema.clone()))),
+        }
+    }
+
+    /// Why a sealed sum did not come about: what sites refused to help with stands beside it.
+    fn unsealed(&self, number: u32, reason: Reason) -> Failure {
+        let refused = self.federation.take_refused_frames().into_iter();
+        let refusal = |(site, (stage, code))| {
+            Refusal::new(site, stage, Reason::new(code, "")).in_round(number)
+        };
+        Failure { refusals: refused.map(refusal).collect(), ..Failure::new(reason) }
     }
 
     /// Refusals of the whole job.
@@ -115,7 +171,13 @@ impl Rounds<'_> {
         ready.into_iter().collect()
     }
 
-    fn add(&mut self, number: u32, closed: Closed, started: Instant) -> Result<Sum, Failure> {
+    fn add(
+        &mut self,
+        number: u32,
+        closed: Closed,
+        started: Instant,
+        equal: bool,
+    ) -> Result<Sum, Failure> {
         let refusal = |(site, (stage, code)): (String, (Stage, Code))| {
             Refusal::new(site, stage, Reason::new(code, "")).in_round(number)
         };
@@ -138,11 +200,24 @@ impl Rounds<'_> {
         }
         let mut aggregator: Box<dyn Aggregator> = closed.aggregator;
         // A map iterates in the order of its names: the same round gives the same bits.
-        for upload in closed.answers.into_values() {
+        for (site, upload) in closed.answers {
             let (header, mut body) = upload.into_parts();
-            aggregator.add(&header, &mut body).map_err(Failure::new)?;
+            aggregator.add(&site, &header, &mut body).map_err(Failure::new)?;
         }
-        let sum = aggregator.finish().map_err(Failure::new)?;
+        let patience = self.settings.round_timeout;
+        let mut exchange = Exchange::new(self.federation, &self.runtime, self.cancel, patience);
+        let sum = aggregator.finish(&mut exchange);
+        drop(exchange);
+        self.stopped()?;
+        let mut sum = sum.map_err(|reason| self.unsealed(number, reason))?;
+        if equal {
+            // Under a seal every update counts once: a weight would have to be multiplied in before.
+            let uploads = f64::from(sum.uploads);
+            sum.weights.values_mut().for_each(|weight| *weight = uploads);
+        }
+        let mut refusals = refusals;
+        let refused = self.federation.take_refused_frames().into_iter();
+        refusals.extend(refused.map(refusal));
         let message = Message::new(self.promise.task, self.promise.kind, Content::Plain(sum.sum));
         let message = self
             .federation

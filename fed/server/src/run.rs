@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use privet_core::admission::CertificateOnly;
 use privet_core::executor::Executor;
 use privet_core::filter::Cancel;
+use privet_core::seal::ServerSeal;
 use privet_core::{Code, Reason, Refusal, Registry, Stage};
 use privet_gate::{CompileError, Finding, Job, Loaded, Offer, ServerGate, Work, Workload};
-use privet_wire::{ADDRESS_FILE, Kit, KitError, Role, serve};
+use privet_wire::{ADDRESS_FILE, Identity, Kit, KitError, Role, serve};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
@@ -31,6 +32,9 @@ pub const OUTCOME_FILE: &str = "outcome.json";
 const JOIN: Duration = Duration::from_secs(30);
 /// How long to wait for sites to hear that the job has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Opens the server's side of a seal: for a kit's folder, its identity, and a run of a job.
+pub type OpenSeal = fn(&Path, &Identity, &str) -> Result<Box<dyn ServerSeal>, Reason>;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,7 @@ pub async fn run(
     kit_folder: &Path,
     registry: Arc<Registry>,
     workload: Arc<dyn Workload>,
+    open_seal: OpenSeal,
     cancel: Cancel,
     mut observer: impl FnMut(&Progress) + Send + 'static,
 ) -> Result<Outcome, ServerError> {
@@ -101,6 +106,7 @@ pub async fn run(
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = {
         let shared = Arc::new(Shared(federation.clone()));
+        let identity = identity.clone();
         tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
@@ -144,6 +150,10 @@ pub async fn run(
         }
         .write(kit_folder)?;
     }
+    let open_seal = {
+        let (folder, run) = (kit_folder.to_path_buf(), run.clone());
+        move || open_seal(&folder, &identity, &run)
+    };
     let runtime = tokio::runtime::Handle::current();
     let working = {
         let (federation, folder) = (federation.clone(), kit_folder.to_path_buf());
@@ -161,6 +171,8 @@ pub async fn run(
                 observer: &mut observe,
                 folder,
                 done,
+                open_seal: &open_seal,
+                seal: None,
             };
             let ended = workflow.run(&mut rounds);
             let written = write_model(&rounds.folder.join("model.safetensors"), &workflow.model());

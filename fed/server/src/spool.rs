@@ -107,6 +107,8 @@ mod tests {
             weight: 1.0,
             metrics: Default::default(),
             receipt: None,
+            seal: None,
+            digest: [0; 32],
         };
         Head::new(header, [body])
     }

@@ -9,18 +9,23 @@ use privet_core::clock::Clock;
 use privet_core::executor::{Executor, TaskResult};
 use privet_core::filter::Cancel;
 use privet_core::ledger::Ledger;
+use privet_core::seal::{SiteSeal, Terms};
 use privet_core::{Code, DataKind, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
     Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, Workload,
 };
 use privet_store::{Store, StoreError};
-use privet_wire::{Client, Kit, KitError, Next, Role, WireError};
+use privet_wire::{Client, Identity, Kit, KitError, Next, Role, WireError};
 
 /// How long a site keeps trying to reach its server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens the ledger in a site's store.
 pub type OpenLedger = fn(Store, Arc<dyn Clock>) -> Result<Arc<dyn Ledger>, Reason>;
+
+/// Opens a site's side of a seal: in its store, for its identity, a run of a job, and what its rule asks
+/// for.
+pub type OpenSeal = fn(Store, &Identity, &str, Terms) -> Result<Box<dyn SiteSeal>, Reason>;
 
 /// What a site is made of, besides its kit.
 #[derive(Clone)]
@@ -31,6 +36,8 @@ pub struct Parts {
     pub workload: Arc<dyn Workload>,
     /// How a ledger is opened in the site's store.
     pub ledger: OpenLedger,
+    /// How a site's side of a seal is opened.
+    pub seal: OpenSeal,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -105,9 +112,11 @@ pub async fn run(
         parts.registry.clone(),
         ledger,
         Arc::new(audit),
-        Outbox::new(store),
+        Outbox::new(store.clone()),
     )?;
     let mut agent = Agent {
+        store,
+        identity: identity.clone(),
         client: Client::new(&kit.server, &identity)?,
         gate,
         submitter: kit.submitter,
@@ -118,6 +127,8 @@ pub async fn run(
 }
 
 struct Agent<'a> {
+    store: Store,
+    identity: Identity,
     client: Client,
     gate: SiteGate,
     /// What the owner's kit calls the server's submitter.
@@ -162,7 +173,7 @@ impl Agent<'_> {
             if self.cancel.is_cancelled() {
                 return Ok(Ended::Cancelled);
             }
-            let ready = self.gate.ready().handover()?;
+            let ready = lane.ready().handover()?;
             let next = {
                 let asking = async { patiently!(self, self.client.next(&ready, limit)) };
                 tokio::select! {
@@ -173,6 +184,7 @@ impl Agent<'_> {
             match next {
                 Next::Wait => {}
                 Next::Finished => return Ok(Ended::Finished),
+                Next::Frame(frame) => self.reply(&lane, &frame, &job).await?,
                 Next::Task(head, body) => {
                     executor = self.answer(&lane, executor, &head, body, &job).await?;
                 }
@@ -197,6 +209,16 @@ impl Agent<'_> {
         let certified = self.client.server().map(|peer| peer.name);
         let submitter = self.submitter.clone().or(certified).unwrap_or_default();
         let lane = self.gate.open(offer, &job, &promise, &submitter)?;
+        let lane = match lane.terms() {
+            None => lane,
+            Some(terms) => {
+                let (store, identity) = (self.store.clone(), &self.identity);
+                let seal = (parts.seal)(store, identity, &offer.run, terms).map_err(|reason| {
+                    Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule())
+                })?;
+                lane.sealed_by(seal)
+            }
+        };
         let executor = parts.workload.executor(&job, lane.chain().dataset()).map_err(|reason| {
             Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule())
         })?;
@@ -263,6 +285,22 @@ impl Agent<'_> {
             // comes back.
             Err(WireError::Refused(_)) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Answers a frame of a sealing session.
+    async fn reply(&mut self, lane: &Lane, frame: &[u8], job: &str) -> Result<(), SiteError> {
+        let answered = tokio::task::block_in_place(|| {
+            let released = lane.frame(frame)?;
+            let site = &self.gate.policy().site;
+            released.handover().map_err(|reason| Refusal::new(site, Stage::KeyShare, reason))
+        });
+        match answered {
+            Ok(parcel) => match patiently!(self, self.client.reply(&parcel)) {
+                Err(WireError::Refused(_)) | Ok(()) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+            Err(refusal) => self.refuse(&refusal, Some(job)).await,
         }
     }
 

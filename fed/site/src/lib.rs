@@ -9,4 +9,4 @@
 
 mod agent;
 
-pub use agent::{Ended, Event, OpenLedger, Parts, SiteError, run};
+pub use agent::{Ended, Event, OpenLedger, OpenSeal, Parts, SiteError, run};

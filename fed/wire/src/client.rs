@@ -15,13 +15,17 @@ use tonic::{Request, Status as Rpc};
 
 use crate::identity::Identity;
 use crate::protocol::{
-    FederationClient, Frame, JoinRequest, Part, TurnNumber, code, encode_status, frames,
+    FederationClient, Frame, JoinRequest, Part, ReplyRequest, TurnNumber, code, encode_status,
+    frames,
 };
 use crate::tls::{client_config, peer, server_name};
 use crate::{MAX_FRAME, PROTOCOL, WINDOW};
 
 /// Longest offer that is taken.
 const MAX_OFFER: usize = 4 << 20;
+
+/// Longest frame of a protocol session that is taken.
+const MAX_SESSION: u64 = 16 << 20;
 
 /// Bytes that are set aside for a task before it comes.
 const MAX_RESERVE: usize = 256 << 20;
@@ -50,6 +54,8 @@ pub enum Next {
     Wait,
     /// A task: head and body, unchecked.
     Task(Vec<u8>, Vec<u8>),
+    /// An answer to a frame of a protocol session.
+    Frame(Vec<u8>),
     /// Nothing: the job has ended.
     Finished,
 }
@@ -137,7 +143,7 @@ impl Client {
     /// # Errors
     /// When the server refuses or cannot be reached, or what it sends is no task.
     pub async fn next(&self, status: &Parcel, max_bytes: u64) -> Result<Next, WireError> {
-        let status = status.status().unwrap_or(Status::Ready);
+        let status = status.status().unwrap_or(Status::Ready { sealed: false });
         let reply = self.rpc.clone().next(encode_status(status)).await;
         let mut stream = reply.map_err(|status| failed(&status))?.into_inner();
         let mut head = None;
@@ -154,7 +160,8 @@ impl Client {
                     body.reserve_exact(usize::try_from(max_bytes).unwrap_or(0).min(MAX_RESERVE));
                 }
                 Some(Part::Body(piece)) => {
-                    if (body.len() + piece.len()) as u64 > max_bytes {
+                    let most = if head.is_some() { max_bytes } else { MAX_SESSION };
+                    if (body.len() + piece.len()) as u64 > most {
                         return Err(WireError::Malformed);
                     }
                     body.extend_from_slice(&piece);
@@ -166,6 +173,7 @@ impl Client {
             (TurnNumber::Wait, None) => Ok(Next::Wait),
             (TurnNumber::Finished, None) => Ok(Next::Finished),
             (TurnNumber::Task, Some(head)) => Ok(Next::Task(head, body)),
+            (TurnNumber::Session, None) => Ok(Next::Frame(body)),
             _ => Err(WireError::Malformed),
         }
     }
@@ -184,12 +192,22 @@ impl Client {
         }
     }
 
+    /// Sends an answer in a protocol session.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn reply(&self, parcel: &Parcel) -> Result<(), WireError> {
+        let frame = parcel.frame().cloned().unwrap_or_default();
+        let reply = self.rpc.clone().reply(ReplyRequest { frame }).await;
+        reply.map(drop).map_err(|status| failed(&status))
+    }
+
     /// Says in which state the site is.
     ///
     /// # Errors
     /// When the server cannot be reached.
     pub async fn report(&self, status: &Parcel) -> Result<(), WireError> {
-        let status = status.status().unwrap_or(Status::Ready);
+        let status = status.status().unwrap_or(Status::Ready { sealed: false });
         let reply = self.rpc.clone().report(encode_status(status)).await;
         reply.map(drop).map_err(|status| failed(&status))
     }

@@ -6,12 +6,15 @@
 
 use std::path::Path;
 
+use privet_crypto::Seed;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::vouch::protocol_key;
 
 /// The name in a server's certificate.
 pub const SERVER_NAME: &str = "privet-server";
@@ -91,10 +94,13 @@ pub struct Identity {
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) ca: CertificateDer<'static>,
+    /// Seed of the key that signs protocol messages.
+    pub(crate) protocol: Seed,
 }
 
 impl Identity {
-    /// Reads `key.pem`, `cert.pem` and `ca.pem` of a kit.
+    /// Reads `key.pem`, `cert.pem`, `ca.pem` and `protocol.key` of a kit; the last is made where it is
+    /// missing.
     ///
     /// # Errors
     /// When one of them cannot be read.
@@ -108,6 +114,7 @@ impl Identity {
                 .map_err(|_| unreadable("cert.pem"))?,
             ca: CertificateDer::from_pem_file(kit.join("ca.pem"))
                 .map_err(|_| unreadable("ca.pem"))?,
+            protocol: protocol_key(kit)?,
         })
     }
 }
@@ -118,6 +125,7 @@ impl Clone for Identity {
             key: self.key.clone_key(),
             certificate: self.certificate.clone(),
             ca: self.ca.clone(),
+            protocol: Seed::from_bytes(*self.protocol.reveal()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   kit.toml   role, name, where the server is
-//!   key.pem · cert.pem · ca.pem
+//!   key.pem · cert.pem · ca.pem · protocol.key
 //!   site.toml · ledger · audit.jsonl      a site's
 //!   address                               a server's: where it listens, once it does
 //! ```

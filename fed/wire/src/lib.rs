@@ -4,9 +4,10 @@
 //! ```text
 //!   site                                   server
 //!   Client ── Join ───────────────────────▶ Service::join       the offered job
-//!          ── Next(state) ────────────────▶ Service::next       wait · task (head, body…) · finished
+//!          ── Next(state) ────────────────▶ Service::next       wait · task (head, body…) · frame · finished
 //!          ── Submit(head, body…) ────────▶ Service::upload     spooled, checked, taken or refused
 //!          ── Report(state) ──────────────▶ Service::report
+//!          ── Reply(frame) ───────────────▶ Service::reply      an answer in a protocol session
 //! ```
 //! Sites call, so that no site opens a port. Both ends show certificates of the federation's CA;
 //! a site *is* the name in its certificate. Everything that is sent is a
@@ -39,6 +40,7 @@ mod kit;
 mod protocol;
 mod server;
 mod tls;
+mod vouch;
 
 pub use client::{Client, Next, SubmitError, WireError};
 pub use identity::{Authority, Credentials, Identity, IdentityError, Role, SERVER_NAME};

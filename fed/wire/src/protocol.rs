@@ -12,12 +12,12 @@ pub(crate) use generated::federation_client::FederationClient;
 pub(crate) use generated::federation_server::{Federation, FederationServer};
 pub(crate) use generated::frame::Part;
 pub(crate) use generated::{
-    Frame, JoinReply, JoinRequest, ReportReply, Status as StatusMessage, SubmitReply,
+    Frame, JoinReply, JoinRequest, ReplyRequest, ReportReply, Status as StatusMessage, SubmitReply,
     Turn as TurnNumber,
 };
 
-const STAGES: [Stage; 5] =
-    [Stage::Compile, Stage::Join, Stage::Job, Stage::TaskData, Stage::TaskResult];
+const STAGES: [Stage; 6] =
+    [Stage::Compile, Stage::Join, Stage::Job, Stage::TaskData, Stage::TaskResult, Stage::KeyShare];
 
 /// A code as a number above 0.
 pub(crate) fn code_number(code: Code) -> u32 {
@@ -32,7 +32,8 @@ pub(crate) fn code(number: u32) -> Option<Code> {
 
 pub(crate) fn encode_status(status: Status) -> StatusMessage {
     match status {
-        Status::Ready => StatusMessage::default(),
+        Status::Ready { sealed: false } => StatusMessage::default(),
+        Status::Ready { sealed: true } => StatusMessage { kind: 2, ..StatusMessage::default() },
         Status::Refused { stage, round, code } => StatusMessage {
             kind: 1,
             stage: STAGES.iter().position(|&s| s == stage).unwrap_or_default() as u32,
@@ -45,7 +46,8 @@ pub(crate) fn encode_status(status: Status) -> StatusMessage {
 /// A state from a peer; `None` when its numbers are not on the lists.
 pub(crate) fn decode_status(message: &StatusMessage) -> Option<Status> {
     match message.kind {
-        0 => Some(Status::Ready),
+        0 => Some(Status::Ready { sealed: false }),
+        2 => Some(Status::Ready { sealed: true }),
         1 => Some(Status::Refused {
             stage: *STAGES.get(message.stage as usize)?,
             round: (message.round > 0).then_some(message.round),
@@ -70,6 +72,14 @@ pub(crate) fn frames(parcel: &Parcel) -> Vec<Frame> {
     frames
 }
 
+/// A frame of a protocol session, in pieces.
+pub(crate) fn session(parcel: &Parcel) -> Vec<Frame> {
+    let bytes = parcel.frame().cloned().unwrap_or_default();
+    let starts = (0..bytes.len()).step_by(crate::CHUNK);
+    let piece = |at: usize| bytes.slice(at..bytes.len().min(at + crate::CHUNK));
+    starts.map(|at| Frame { part: Some(Part::Body(piece(at))) }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,14 +95,17 @@ mod tests {
                 }
             }
         }
-        assert_eq!(decode_status(&encode_status(Status::Ready)), Some(Status::Ready));
+        for sealed in [false, true] {
+            let ready = Status::Ready { sealed };
+            assert_eq!(decode_status(&encode_status(ready)), Some(ready));
+        }
     }
 
     proptest! {
         #[test]
         fn numbers_off_the_lists_are_refused(kind: u32, stage: u32, round: u32, code in 100u32..) {
             let message = StatusMessage { kind, stage, round, code };
-            prop_assert!(kind == 0 || decode_status(&message).is_none());
+            prop_assert!(kind == 0 || kind == 2 || decode_status(&message).is_none());
         }
     }
 }

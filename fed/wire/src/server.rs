@@ -16,8 +16,8 @@ use tonic::{Request, Response, Status as Rpc, Streaming};
 
 use crate::identity::Identity;
 use crate::protocol::{
-    Federation, FederationServer, Frame, JoinReply, JoinRequest, Part, ReportReply, StatusMessage,
-    SubmitReply, TurnNumber, code_number, decode_status, frames,
+    Federation, FederationServer, Frame, JoinReply, JoinRequest, Part, ReplyRequest, ReportReply,
+    StatusMessage, SubmitReply, TurnNumber, code_number, decode_status, frames, session,
 };
 use crate::tls::{Ended, ServerStream, peer, server_config};
 use crate::{MAX_FRAME, PROTOCOL, WINDOW};
@@ -35,6 +35,8 @@ pub enum Turn {
     Wait,
     /// Answer this task.
     Task(Parcel),
+    /// Answer this frame of a protocol session.
+    Frame(Parcel),
     /// The job has ended.
     Finished,
 }
@@ -74,6 +76,9 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// When the upload is not taken.
     fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason>;
+
+    /// A site answers in a protocol session.
+    fn reply(&self, peer: &Peer, frame: Bytes);
 
     /// A site says in which state it is.
     fn report(&self, peer: &Peer, status: Status);
@@ -123,11 +128,14 @@ impl<S: Service> Federation for Adapter<S> {
         let number = match &turn {
             Turn::Wait => TurnNumber::Wait,
             Turn::Task(_) => TurnNumber::Task,
+            Turn::Frame(_) => TurnNumber::Session,
             Turn::Finished => TurnNumber::Finished,
         };
         let mut list = vec![Frame { part: Some(Part::Turn(number.into())) }];
-        if let Turn::Task(parcel) = &turn {
-            list.extend(frames(parcel));
+        match &turn {
+            Turn::Task(parcel) => list.extend(frames(parcel)),
+            Turn::Frame(parcel) => list.extend(session(parcel)),
+            Turn::Wait | Turn::Finished => {}
         }
         let stream = tokio_stream::iter(list.into_iter().map(Ok));
         Ok(Response::new(Box::pin(stream)))
@@ -163,6 +171,12 @@ impl<S: Service> Federation for Adapter<S> {
             Ok(()) => reply(0),
             Err(reason) => reply(code_number(reason.code)),
         }
+    }
+
+    async fn reply(&self, request: Request<ReplyRequest>) -> Result<Response<ReportReply>, Rpc> {
+        let peer = caller(&request)?;
+        self.0.reply(&peer, request.into_inner().frame);
+        Ok(Response::new(ReportReply {}))
     }
 
     async fn report(&self, request: Request<StatusMessage>) -> Result<Response<ReportReply>, Rpc> {

@@ -29,6 +29,8 @@ impl Service for Remembers {
     fn upload(&self, _: &Peer, _: Bytes) -> Result<Box<dyn Sink>, Reason> {
         Err(Reason::new(Code::UnexpectedUpload, ""))
     }
+    fn reply(&self, _: &Peer, _: Bytes) {}
+
     fn report(&self, _: &Peer, _: Status) {}
     fn connected(&self, _: &Peer) {}
     fn lost(&self, _: &Peer) {}

@@ -235,13 +235,9 @@ impl Reader<'_> {
                 "for example 2027-01-31",
             );
         }
-        if let Some(peers) = &file.peers {
-            let form = |pin: &String| {
-                pin.strip_prefix("sha256:").is_some_and(|hex| {
-                    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-                })
-            };
-            if !peers.get_ref().pin.iter().all(form) {
+        let pins = file.peers.as_ref().map(|peers| {
+            let pins: Vec<_> = peers.get_ref().pin.iter().map(|pin| key(pin)).collect();
+            if pins.contains(&None) {
                 self.error(
                     "invalid",
                     "a pin is `sha256:` and 64 hex digits",
@@ -249,13 +245,8 @@ impl Reader<'_> {
                     "take the SHA-256 of the peer certificate's public key (SPKI)",
                 );
             }
-        }
-        if let Some(peers) = &file.peers {
-            let message =
-                "pins say whose keys count under sealing, which is not built in this version";
-            let finding = self.source.error("not-built", message, peers.span());
-            self.findings.push(finding.warning());
-        }
+            pins.into_iter().flatten().collect()
+        });
         let currencies = file.dataset.iter().filter_map(|(id, dataset)| {
             Some((id.get_ref().clone(), dataset.currency.as_ref()?.span()))
         });
@@ -279,6 +270,7 @@ impl Reader<'_> {
             datasets,
             rules,
             digest: Digest::of(self.source.text.as_bytes()).hex(),
+            pins,
             source: self.source.clone(),
             warnings: Vec::new(),
         }
@@ -490,4 +482,13 @@ impl Reader<'_> {
             |table| filter_use::read(table, &[], self.source, self.registry, &mut self.findings);
         list.iter().filter_map(read).collect()
     }
+}
+
+/// The digest of a key as a pin has it.
+fn key(pin: &str) -> Option<[u8; 32]> {
+    let hex = pin.strip_prefix("sha256:")?;
+    let digit = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    let plain = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let bytes = (0..32).map(|at| digit(2 * at)).collect::<Option<Vec<u8>>>()?;
+    plain.then(|| bytes.try_into().ok()).flatten()
 }

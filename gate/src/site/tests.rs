@@ -64,7 +64,7 @@ fn task(round: u32) -> Arrived {
         [("bias".to_owned(), scalar), ("weight".to_owned(), Tensor::vector(vec![1.0, -1.0]))];
     let message =
         Message::new("train", DataKind::Weights, Content::Plain(Tensors::from_iter(tensors)));
-    let encoded = envelope::encode(message, round, None).unwrap();
+    let encoded = envelope::encode(message, round, None, None).unwrap();
     let body: Vec<u8> = encoded.body.iter().flat_map(|piece| piece.to_vec()).collect();
     Arrived::new(&encoded.head, &body).unwrap()
 }
