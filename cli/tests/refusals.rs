@@ -122,7 +122,7 @@ fn policies_refuse_jobs_before_data_is_touched() {
     );
     refused(
         north("require = {", "protect = { scheme = \"threshold\", min-sites = 4 }\nrequire = {"),
-        "not-built",
+        "seal-refused",
         3,
     );
     refused(

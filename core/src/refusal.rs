@@ -59,7 +59,7 @@ codes! {
     LatticeTooCoarse = "lattice-too-coarse", 3, "raise the noise multiplier or the clip";
     ResetRefused = "reset-refused", 3, "one person asks with `privet budget reset`, another confirms with the code within a day";
     TooFewRecords = "too-few-records", 3, "ask for what more records have a part in, or ask the site about its guard";
-    SealRefused = "seal-refused", 3, "ask the site to allow sealing, or leave `[protect]` out";
+    SealRefused = "seal-refused", 3, "sites that seal and sites that do not cannot share a sum: ask the site to allow sealing and write `[protect]` into the job, or leave it out";
     SealTooThin = "seal-too-thin", 3, "raise the noise multiplier, or ask for fewer rounds: by itself, one update would tell more than the site allows";
     WrongCurrency = "wrong-currency", 3, "use Gaussian noise, or ask the site for a data set with `currency = \"zcdp\"`";
     // Decided on what an executor, a filter or a peer gave.

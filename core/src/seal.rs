@@ -89,18 +89,12 @@ pub trait SiteSeal: Send {
     ///
     /// # Errors
     /// When the site does not take part in such a sum.
-    fn begin(
-        &mut self,
-        round: u32,
-        task: [u8; 32],
-        session: &[u8],
-        schema: &Schema,
-    ) -> Result<(), Reason>;
+    fn begin(&mut self, task: [u8; 32], session: &[u8], schema: &Schema) -> Result<(), Reason>;
 
-    /// Seals an update for the round that was begun; once.
+    /// Seals an update for the task that was begun; once.
     ///
     /// # Errors
-    /// When no round was begun, or the integers are not those of the task.
+    /// When none was begun, or the integers are not those of the task.
     fn seal(&mut self, update: &Lattice, weight: f64) -> Result<Sealed, Reason>;
 }
 
@@ -121,7 +115,6 @@ pub trait ServerSeal: Send {
     /// When too few do.
     fn greet(
         &mut self,
-        round: u32,
         sites: &BTreeSet<String>,
         channel: &mut dyn Channel,
     ) -> Result<Session, Reason>;

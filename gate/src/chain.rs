@@ -24,9 +24,6 @@ use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
 use crate::policy::{Asked, Dataset, Out, Policy, Protect, Rule, Weight};
 
-/// The scheme of sealing that there is.
-const THRESHOLD: &str = "threshold";
-
 /// Who put a filter into a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
@@ -209,7 +206,7 @@ impl Chain {
         submitter: &str,
         rounds: u32,
     ) -> Result<Option<f64>, Reason> {
-        if self.seal.is_none() || self.events().is_empty() {
+        if self.rule.protect.is_none() || self.events().is_empty() {
             return Ok(None);
         }
         let alone: Vec<Event> = self.events().iter().map(Event::alone).collect();
@@ -248,9 +245,6 @@ impl Chain {
         let refuse = |code, detail: &str| Err(Reason::new(code, detail));
         match &self.seal {
             None => Ok(()),
-            Some(seal) if seal.scheme != THRESHOLD => {
-                refuse(Code::NotBuilt, "there is no such scheme in this version: use \"threshold\"")
-            }
             Some(_) if self.flow.bound().is_none() => refuse(
                 Code::WrongStage,
                 "what is sealed are integers of a proved bound: put `clip` before, or use `record-clip`",
@@ -381,7 +375,8 @@ impl Compiler<'_> {
             let context = BuildContext {
                 model: &self.promise.schema,
                 adjacency: self.dataset.adjacency,
-                sharers: self.seal.map(Protect::honest),
+                // Only its owner may make of a site's noise a share: what a job seals keeps all of it.
+                sharers: self.rule.protect.as_ref().map(Protect::honest),
                 prover: None,
             };
             let planned = build(self.registry, used, &context, owner, flow);

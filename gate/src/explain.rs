@@ -176,7 +176,7 @@ fn allowed(
         dataset: dataset.id.clone(),
         unit: dataset.unit,
         adjacency: dataset.adjacency,
-        view: if chain.seal.is_some() { "sum" } else { "local" },
+        view: if chain.rule.protect.is_some() { "sum" } else { "local" },
         mechanism: chain.events().last().map_or("none", |event| event.mechanism.name()),
         noise_multiplier: chain.noise_multiplier(),
         rounds,
@@ -415,7 +415,8 @@ fn who_sees_it(chain: &Chain, privacy: &Privacy) -> String {
                 `protect`."
             .to_owned();
     };
-    let alone = privacy.epsilon_if_seal_broken.map_or(String::new(), |epsilon| {
+    let whole = " The site's own noise is in its update all the same, whole.".to_owned();
+    let alone = privacy.epsilon_if_seal_broken.map_or(whole, |epsilon| {
         format!(
             " Each site adds a share of the noise, enough when {} honest sites are in the sum. Whoever \
              broke the seal would see this site's updates with its own share alone: ε = {}.",

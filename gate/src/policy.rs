@@ -21,6 +21,9 @@ use serde::Deserialize;
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 
+/// The scheme of sealing that there is.
+const THRESHOLD: &str = "threshold";
+
 /// The value of `out` that lets everything leave as it is.
 pub const DANGER_UNFILTERED: &str = "danger-unfiltered";
 
@@ -228,9 +231,14 @@ impl Protect {
         self.min_sites.saturating_sub(self.colluders)
     }
 
-    /// Whether more than one honest site is in every sum.
-    pub(crate) fn hides(&self) -> bool {
-        self.min_sites >= self.colluders.saturating_add(2)
+    /// What is wrong with it, and what to do.
+    pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
+        if self.scheme != THRESHOLD {
+            return Some(("there is no such scheme of sealing", "write `scheme = \"threshold\"`"));
+        }
+        let hides = self.min_sites >= self.colluders.saturating_add(2);
+        let help = "raise `min-sites`: with fewer, a colluder's sum tells one site's update";
+        (!hides).then_some(("`min-sites` must be at least `colluders` + 2", help))
     }
 }
 

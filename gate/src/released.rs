@@ -68,7 +68,7 @@ pub struct Released(Kind);
 enum Kind {
     Update(Box<Update>),
     Status(Status),
-    Frame(Frame),
+    Frame(Box<Frame>),
 }
 
 /// Bytes of a protocol session.
@@ -113,7 +113,7 @@ impl Released {
 
     /// Bytes of a protocol session that a rule admitted.
     pub(crate) fn frame(bytes: Vec<u8>, audit: Option<(Arc<dyn Audit>, AuditEntry)>) -> Self {
-        Self(Kind::Frame(Frame { bytes: bytes.into(), audit }))
+        Self(Kind::Frame(Box::new(Frame { bytes: bytes.into(), audit })))
     }
 
     /// The same, to be audited.
@@ -146,7 +146,8 @@ impl Released {
                 let (head, body) = (Bytes::new(), Vec::new());
                 return Ok(Parcel { head, body, status: Some(status), frame: false });
             }
-            Kind::Frame(Frame { bytes, audit }) => {
+            Kind::Frame(frame) => {
+                let Frame { bytes, audit } = *frame;
                 if let Some((audit, entry)) = audit {
                     audit.append(entry)?;
                 }

@@ -281,7 +281,7 @@ impl Lane {
             let schema = &self.chain.flow.schema;
             let begun = self
                 .seal()
-                .and_then(|mut seal| seal.begin(round, arrived.identity.bytes(), session, schema));
+                .and_then(|mut seal| seal.begin(arrived.identity.bytes(), session, schema));
             begun.map_err(refuse)?;
         }
         let reservation = match self.chain.events() {

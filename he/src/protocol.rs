@@ -1,7 +1,7 @@
 //! What sites and server say to each other in one round.
 //!
 //! ```text
-//!   Greeting   S → i    round; "who takes part?"
+//!   Greeting   S → i    a session number that only grows; "who takes part?"
 //!   Hello      i → S    a fresh key of this round, the site's terms, its credential; signed
 //!   Session    S → i    all hellos (with the task): from it every site computes the same context
 //!   Upload     i → S    b, H(b), its key's shares sealed to each peer under their hellos' keys; signed

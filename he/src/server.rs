@@ -10,7 +10,7 @@ use privet_core::seal::{Channel, ServerSeal, Session, Vouching};
 use privet_core::tensor::{Schema, Tensor, Tensors, Values};
 use privet_core::{Code, Reason};
 use privet_crypto::Digest;
-use privet_store::{Store, Table};
+use privet_store::{Store, StoreError, Table};
 
 use crate::coding::{Decoder, Layout, LayoutError};
 use crate::protocol::hello::{Greeting, Hello};
@@ -24,6 +24,8 @@ use crate::shamir::{ShamirError, Share, reconstruct};
 use crate::site::{receivers, wide};
 
 const ROSTERS: Table = Table::named("seal-rosters");
+/// Run → its last session.
+const SESSIONS: Table = Table::named("seal-sessions");
 
 /// The server of one run of a job.
 pub struct Server {
@@ -39,6 +41,17 @@ impl Server {
         Self { run, vouching, store, current: None }
     }
 
+    /// The next session of the run: never one that a server of this folder has greeted for.
+    fn next_session(&self) -> Result<u64, Reason> {
+        let key = self.run.as_bytes();
+        let next = self.store.write(|tx| {
+            let last = tx.get(SESSIONS, key)?.and_then(|bytes| bytes.try_into().ok());
+            let next = last.map_or(1, |last| u64::from_le_bytes(last).saturating_add(1));
+            tx.put(SESSIONS, key, &next.to_le_bytes()).map(|()| next)
+        });
+        next.map_err(|error: StoreError| Reason::new(Code::StorageFailed, error.to_string()))
+    }
+
     fn roster(&self) -> Result<Option<Roster>, Reason> {
         let failed = |error: String| Reason::new(Code::StorageFailed, error);
         let bytes = self.store.get(ROSTERS, self.run.as_bytes());
@@ -51,7 +64,6 @@ impl Server {
 impl ServerSeal for Server {
     fn greet(
         &mut self,
-        round: u32,
         sites: &BTreeSet<String>,
         channel: &mut dyn Channel,
     ) -> Result<Session, Reason> {
@@ -59,7 +71,7 @@ impl ServerSeal for Server {
         let known = |name: &String| {
             roster.as_ref().is_none_or(|roster| roster.sites().iter().any(|s| s.name == *name))
         };
-        let greeting = Greeting { run: self.run.clone(), round };
+        let greeting = Greeting { run: self.run.clone(), session: self.next_session()? };
         let asked: BTreeSet<&String> = sites.iter().filter(|name| known(name)).collect();
         asked.iter().for_each(|name| channel.send(name, greeting.encode()));
         let mut hellos = BTreeMap::new();

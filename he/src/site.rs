@@ -72,7 +72,7 @@ struct Entered {
 
 /// A round whose update has been sealed.
 struct Round {
-    number: u32,
+    session: u64,
     party: Party,
     layout: Layout,
     context: Digest,
@@ -114,7 +114,7 @@ impl Site {
             let detail = "the server greets for another run of the job";
             return Err(Reason::new(Code::ContextMismatch, detail));
         }
-        self.state.may_enter(greeting.round)?;
+        self.state.may_enter(greeting.session)?;
         let secret = Secret::from_os().map_err(scheme_failed)?;
         let Identity { credential, signer } = &self.identity;
         let hello = Hello::new(&greeting, secret.public(), &self.terms, credential.clone(), signer);
@@ -145,7 +145,7 @@ impl Site {
         let survivors = Survivors::decode(reader)?;
         let digest = survivors::digest(&survivors.statements);
         let share = round.sum(&survivors, &self.terms, &self.own)?;
-        self.state.answer(round.number, &digest)?;
+        self.state.answer(round.session, &digest)?;
         let Round { context, index, .. } = **round;
         let share = share.encode().to_vec();
         let answer = Answer::new(context, index, digest, share, &self.identity.signer).encode();
@@ -249,13 +249,7 @@ impl SiteSeal for Site {
         }
     }
 
-    fn begin(
-        &mut self,
-        round: u32,
-        task: [u8; 32],
-        session: &[u8],
-        schema: &Schema,
-    ) -> Result<(), Reason> {
+    fn begin(&mut self, task: [u8; 32], session: &[u8], schema: &Schema) -> Result<(), Reason> {
         let mismatch = |detail: &str| Err(Reason::new(Code::ContextMismatch, detail));
         let Phase::Greeted { greeting, secret, hello } =
             std::mem::replace(&mut self.phase, Phase::Idle)
@@ -264,10 +258,10 @@ impl SiteSeal for Site {
         };
         let roster = self.state.roster()?;
         let (greeted, party) = Party::new(session, roster.as_ref(), &*self.vouching)?;
-        if greeted != greeting || greeting.round != round {
-            return mismatch("the session is not of the task's round");
+        if greeted != greeting {
+            return mismatch("the task's session is not the one that this site was greeted for");
         }
-        let own = party.members.iter().find(|member| member.site == self.own);
+        let own = party.members.iter().find(|member| member.site.signing == self.own.signing);
         let Some(member) = own.filter(|member| member.hello == hello) else {
             return mismatch("the session does not hold what this site said");
         };
@@ -294,8 +288,8 @@ impl SiteSeal for Site {
         let values = flat(update);
         let mut hash = Stream::default();
         hash.update(bytemuck::cast_slice(&values));
-        let round = entered.greeting.round;
-        let seed = self.state.enter(round, &party.roster, context, &hash.finish())?;
+        let session = entered.greeting.session;
+        let seed = self.state.enter(session, &party.roster, context, &hash.finish())?;
 
         let set = layout.encoding().set();
         let ring = Ring::new(set);
@@ -317,8 +311,7 @@ impl SiteSeal for Site {
             Sealed { step: party.step, schema: schema.clone(), statement: dealt.encode(), body };
         let share = shares.swap_remove(entered.index as usize);
         let Entered { party, layout, context, index, secret, .. } = *entered;
-        let number = round;
-        let round = Round { number, party, layout, context, index, secret, share, statement };
+        let round = Round { session, party, layout, context, index, secret, share, statement };
         self.phase = Phase::Sealed(Box::new(round));
         Ok(sealed)
     }

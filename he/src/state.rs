@@ -1,5 +1,5 @@
 //! What a site remembers of sealed jobs, on disk: a secret of its own, a counter that only grows, and
-//! for each run of a job its roster, its last round, and what it answered there.
+//! for each run of a job its roster, its last session, and what it answered there.
 //!
 //! ```text
 //!   entered ──sealed──▶ uploaded ──answering──▶ answered H(U)        each on disk before bytes leave
@@ -18,7 +18,7 @@ const SITE: Table = Table::named("seal-site");
 /// What is known of one run of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
-    round: u32,
+    session: u64,
     answered: Option<Digest>,
     roster: Vec<u8>,
 }
@@ -26,7 +26,7 @@ struct Run {
 impl Run {
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.u32(self.round);
+        writer.u64(self.session);
         match &self.answered {
             None => writer.u8(0),
             Some(digest) => writer.u8(1).raw(&digest.0),
@@ -37,14 +37,14 @@ impl Run {
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let round = reader.u32("round")?;
+        let session = reader.u64("session")?;
         let answered = match reader.u8("answered")? {
             0 => None,
             _ => Some(Digest(reader.digest("answered")?)),
         };
         let roster = reader.bytes(1 << 20, "roster")?.to_vec();
         reader.end()?;
-        Ok(Self { round, answered, roster })
+        Ok(Self { session, answered, roster })
     }
 }
 
@@ -96,19 +96,19 @@ impl State {
         run.map(|run| Roster::decode(&run.roster)).transpose().map_err(failed)
     }
 
-    /// Whether a round may still be entered.
-    pub(crate) fn may_enter(&self, round: u32) -> Result<(), Reason> {
+    /// Whether a session may still be entered.
+    pub(crate) fn may_enter(&self, session: u64) -> Result<(), Reason> {
         let bytes = self.store.get(RUNS, self.run.as_bytes()).map_err(failed)?;
         let run = bytes.map(|bytes| Run::decode(&bytes)).transpose().map_err(failed)?;
-        later(run.as_ref(), round)
+        later(run.as_ref(), session)
     }
 
-    /// Enters a round, later than any before, and gives the seed of all its secrets: of fresh random
+    /// Enters a session, later than any before, and gives the seed of all its secrets: of fresh random
     /// bytes, the site's own secret, a counter, and what is about to be sealed. Should a copy of the
     /// machine draw the same random bytes again, another update still gets other secrets.
     pub(crate) fn enter(
         &self,
-        round: u32,
+        session: u64,
         roster: &Roster,
         context: &Digest,
         update: &Digest,
@@ -117,7 +117,7 @@ impl State {
         let new_secret = Seed::from_os().map_err(failed)?;
         self.change(|tx| {
             let known = self.read(tx)?;
-            later(known.as_ref(), round).map_err(Failed)?;
+            later(known.as_ref(), session).map_err(Failed)?;
             let secret = match tx.get(SITE, b"secret")? {
                 Some(secret) => Zeroizing::new(secret),
                 None => {
@@ -133,17 +133,17 @@ impl State {
                 None => 0,
             };
             tx.put(SITE, b"counter", &(counter + 1).to_le_bytes())?;
-            let run = Run { round, answered: None, roster: roster.encode() };
+            let run = Run { session, answered: None, roster: roster.encode() };
             self.put(tx, &run)?;
             let parts = [&secret[..], &counter.to_le_bytes(), &context.0, &update.0];
             Ok(fresh.bound("privet/he/secrets/v1", &parts))
         })
     }
 
-    /// Says which survivors are answered, before the answer leaves: once a round, or the same again.
-    pub(crate) fn answer(&self, round: u32, survivors: &Digest) -> Result<(), Reason> {
+    /// Says which survivors are answered, before the answer leaves: once a session, or the same again.
+    pub(crate) fn answer(&self, session: u64, survivors: &Digest) -> Result<(), Reason> {
         self.change(|tx| {
-            let Some(mut run) = self.read(tx)?.filter(|run| run.round == round) else {
+            let Some(mut run) = self.read(tx)?.filter(|run| run.session == session) else {
                 let detail = "the site's memory of this round is gone";
                 return Err(Failed(Reason::new(Code::StateRolledBack, detail)));
             };
@@ -157,10 +157,10 @@ impl State {
     }
 }
 
-fn later(run: Option<&Run>, round: u32) -> Result<(), Reason> {
+fn later(run: Option<&Run>, session: u64) -> Result<(), Reason> {
     match run {
-        Some(run) if run.round >= round => {
-            let detail = format!("round {} was entered already", run.round);
+        Some(run) if run.session >= session => {
+            let detail = format!("session {} of this run was entered already", run.session);
             Err(Reason::new(Code::RoundReplayed, detail))
         }
         _ => Ok(()),

@@ -86,10 +86,10 @@ impl World {
         Site::new("run".into(), terms, identity, names, self.stores[site].clone()).unwrap()
     }
 
-    fn greet(&mut self, round: u32, present: &[usize]) -> Result<Session, Reason> {
+    fn greet(&mut self, present: &[usize]) -> Result<Session, Reason> {
         let sites = (0..self.sites.len()).map(name).collect();
         let mut network = Network::new(&mut self.sites, present);
-        self.server.greet(round, &sites, &mut network)
+        self.server.greet(&sites, &mut network)
     }
 
     /// A whole round: who says hello, who uploads, who answers.
@@ -101,11 +101,11 @@ impl World {
         answer: &[usize],
         values: impl Fn(usize) -> Vec<i64>,
     ) -> Result<Aggregate, Reason> {
-        let session = self.greet(round, hello)?;
+        let session = self.greet(hello)?;
         let schema = schema(values(0).len() as u64);
         let mut sum = self.server.sum([round as u8; 32], &schema)?;
         for &site in hello {
-            self.sites[site].begin(round, [round as u8; 32], &session.bytes, &schema)?;
+            self.sites[site].begin([round as u8; 32], &session.bytes, &schema)?;
         }
         for &site in upload {
             let sealed = self.sites[site].seal(&update(&values(site)), 100.0 + site as f64)?;
@@ -241,11 +241,11 @@ fn whoever_drops_out_the_sum_is_of_the_uploads_or_does_not_open() {
 fn a_round_opens_one_sum() {
     let mut world = World::new(4, terms(3, 0));
     let all = [0, 1, 2, 3];
-    let session = world.greet(1, &all).unwrap();
+    let session = world.greet(&all).unwrap();
     let schema = schema(2);
     let mut sums: Vec<_> = (0..2).map(|_| Vec::new()).collect();
     for site in all {
-        world.sites[site].begin(1, [1; 32], &session.bytes, &schema).unwrap();
+        world.sites[site].begin([1; 32], &session.bytes, &schema).unwrap();
         let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
         sums[0].push((site, sealed.clone()));
         sums[1].push((site, sealed));
@@ -259,7 +259,7 @@ fn a_round_opens_one_sum() {
     // The same server, lying: the round again without site 0.
     let mut liar = Server::new("run".into(), world.names.clone(), Store::in_memory().unwrap());
     let mut replay = Replay(session.bytes.clone(), VecDeque::new());
-    liar.greet(1, &all.iter().map(|&site| name(site)).collect(), &mut replay).unwrap();
+    liar.greet(&all.iter().map(|&site| name(site)).collect(), &mut replay).unwrap();
     let mut second = liar.sum([1; 32], &schema).unwrap();
     for (site, sealed) in &sums[1][1..] {
         let (header, body) = header(sealed, 1);
@@ -294,20 +294,22 @@ impl Channel for Replay {
 fn a_restarted_site_is_out_of_the_open_round() {
     let mut world = World::new(4, terms(3, 1));
     let all = [0, 1, 2, 3];
-    let session = world.greet(1, &all).unwrap();
+    let session = world.greet(&all).unwrap();
     let schema = schema(2);
-    world.sites[0].begin(1, [1; 32], &session.bytes, &schema).unwrap();
+    world.sites[0].begin([1; 32], &session.bytes, &schema).unwrap();
     world.sites[0].seal(&update(&[1, 2]), 1.0).unwrap();
     let mut restarted = world.site(0);
-    let refused = restarted.begin(1, [1; 32], &session.bytes, &schema).unwrap_err();
+    let refused = restarted.begin([1; 32], &session.bytes, &schema).unwrap_err();
     assert_eq!(refused.code, Code::ContextMismatch);
     world.sites[0] = restarted;
+    // A server that greets for the same session again: the disk knows that it was entered.
+    let mut again = Server::new("run".into(), world.names.clone(), Store::in_memory().unwrap());
     let mut network = Network::new(&mut world.sites, &[0, 1, 2, 3]);
     let sites = all.map(name).into_iter().collect();
-    let without = world.server.greet(1, &sites, &mut network).unwrap();
+    let without = again.greet(&sites, &mut network).unwrap();
     assert_eq!(network.refusals, [Code::RoundReplayed]);
     assert_eq!(without.sites.len(), 3);
-    // The next round is everybody's again.
+    // The next session is everybody's again.
     assert_eq!(world.round(2, &all, &all, &all, values).unwrap().uploads, 4);
 }
 
@@ -316,13 +318,13 @@ fn a_restarted_site_is_out_of_the_open_round() {
 fn sites_with_different_tasks_open_nothing() {
     let mut world = World::new(4, terms(3, 1));
     let all = [0, 1, 2, 3];
-    let session = world.greet(1, &all).unwrap();
+    let session = world.greet(&all).unwrap();
     let schema = schema(2);
     let mut sum = world.server.sum([1; 32], &schema).unwrap();
     let mut refused = Vec::new();
     for site in all {
         let task = if site == 2 { [9; 32] } else { [1; 32] };
-        world.sites[site].begin(1, task, &session.bytes, &schema).unwrap();
+        world.sites[site].begin(task, &session.bytes, &schema).unwrap();
         let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
         let (header, body) = header(&sealed, 1);
         match sum.add(&name(site), &header, &mut &body[..]) {
@@ -347,11 +349,11 @@ fn changed_survivors_are_refused() {
     for (at, codes) in cases {
         let mut world = World::new(3, terms(3, 1));
         let all = [0, 1, 2];
-        let session = world.greet(1, &all).unwrap();
+        let session = world.greet(&all).unwrap();
         let schema = schema(2);
         let mut sum = world.server.sum([1; 32], &schema).unwrap();
         for site in all {
-            world.sites[site].begin(1, [1; 32], &session.bytes, &schema).unwrap();
+            world.sites[site].begin([1; 32], &session.bytes, &schema).unwrap();
             let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
             let (header, body) = header(&sealed, 1);
             sum.add(&name(site), &header, &mut &body[..]).unwrap();
@@ -376,8 +378,8 @@ fn unpinned_peers_do_not_protect() {
     };
     let begin = |terms: Terms| {
         let mut world = World::new(5, terms);
-        let session = world.greet(1, &[0, 1, 2, 3, 4]).unwrap();
-        world.sites[0].begin(1, [1; 32], &session.bytes, &schema(2)).err().map(|r| r.code)
+        let session = world.greet(&[0, 1, 2, 3, 4]).unwrap();
+        world.sites[0].begin([1; 32], &session.bytes, &schema(2)).err().map(|r| r.code)
     };
     assert_eq!(begin(pinned(&[1, 2, 3, 4])), None);
     // Four of five shares open a sum: two hostile sites are one too few to open a second one, which
@@ -392,7 +394,7 @@ fn terms_that_cannot_be_met_are_refused() {
     let greet = |sites: usize, min, colluders| {
         let mut world = World::new(sites, terms(min, colluders));
         let all: Vec<usize> = (0..sites).collect();
-        world.greet(1, &all).err().map(|reason| reason.code)
+        world.greet(&all).err().map(|reason| reason.code)
     };
     assert_eq!(greet(5, 4, 1), None);
     assert_eq!(greet(3, 4, 1), Some(Code::ThresholdUnsafe));
@@ -405,14 +407,15 @@ fn the_roster_is_frozen() {
     let mut world = World::new(5, terms(3, 1));
     let first = [0, 1, 2, 3];
     world.round(1, &first, &first, &first, values).unwrap();
-    let session = world.greet(2, &[0, 1, 2, 3, 4]).unwrap();
+    let session = world.greet(&[0, 1, 2, 3, 4]).unwrap();
     assert_eq!(session.sites.len(), 4);
     // A server that asks the newcomer all the same gets nothing from those who know better.
     let mut liar = Server::new("run".into(), world.names.clone(), Store::in_memory().unwrap());
     let sites = (0..5).map(name).collect();
-    let session =
-        liar.greet(3, &sites, &mut Network::new(&mut world.sites, &[0, 1, 2, 3, 4])).unwrap();
-    let refused = world.sites[0].begin(3, [3; 32], &session.bytes, &schema(2)).unwrap_err();
+    let mut greet = || liar.greet(&sites, &mut Network::new(&mut world.sites, &[0, 1, 2, 3, 4]));
+    assert_eq!(greet().unwrap_err().code, Code::ThresholdUnsafe);
+    let session = greet().unwrap();
+    let refused = world.sites[0].begin([3; 32], &session.bytes, &schema(2)).unwrap_err();
     assert_eq!(refused.code, Code::RosterChanged);
 }
 
@@ -420,13 +423,13 @@ fn the_roster_is_frozen() {
 #[test]
 fn nonsense_is_malformed() {
     let mut world = World::new(3, terms(3, 1));
-    world.greet(1, &[0, 1, 2]).unwrap();
+    world.greet(&[0, 1, 2]).unwrap();
     for frame in [&b""[..], &[0], &[1], &[2], &[2, 255, 255, 255, 255], &[1, 3, 0, 0, 0, 255]] {
         assert!(world.sites[0].frame(frame).is_err(), "{frame:?}");
     }
     for session in [&b""[..], &[1, 2, 3], &[255; 64]] {
-        world.greet(2, &[0, 1, 2]).unwrap();
-        assert!(world.sites[0].begin(2, [0; 32], session, &schema(1)).is_err());
+        world.greet(&[0, 1, 2]).unwrap();
+        assert!(world.sites[0].begin([0; 32], session, &schema(1)).is_err());
     }
 }
 

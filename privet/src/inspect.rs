@@ -362,7 +362,7 @@ impl SiteSeal for Rehearsal {
         Ok(Vec::new())
     }
 
-    fn begin(&mut self, _: u32, _: [u8; 32], _: &[u8], _: &Schema) -> Result<(), Reason> {
+    fn begin(&mut self, _: [u8; 32], _: &[u8], _: &Schema) -> Result<(), Reason> {
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! One door to the binary for every end-to-end test.
 #![allow(dead_code, unreachable_pub)] // every test file uses its own part
 
+pub mod running;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

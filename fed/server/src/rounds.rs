@@ -63,10 +63,7 @@ impl Rounds<'_> {
         self.stopped()?;
         let asked = self.ask(number);
         if asked.len() < self.settings.min_sites as usize {
-            // Nobody is asked for what could not be used: it would cost their budgets.
-            let refusals = self.roster_refusals();
-            let wanted = self.settings.min_sites;
-            return Err(Failure::quorum(number, 0, wanted, refusals, &[]));
+            return Err(self.too_few(number));
         }
         let (asked, session) = self.greet(number, asked)?;
         let sealed = session.is_some();
@@ -102,10 +99,17 @@ impl Rounds<'_> {
         asked: BTreeSet<String>,
     ) -> Result<(BTreeSet<String>, Option<Vec<u8>>), Failure> {
         let sealing = self.federation.sealing(&asked);
-        if sealing.is_empty() {
-            return Ok((asked, None));
+        // Sealed and open updates do not add up. Those who are enough by themselves go on; nobody's
+        // seal is broken for it.
+        let enough = sealing.len() >= self.settings.min_sites as usize;
+        if !enough {
+            self.federation.leave_out(sealing.iter());
+            let open: BTreeSet<String> = asked.difference(&sealing).cloned().collect();
+            return match open.len() >= self.settings.min_sites as usize {
+                true => Ok((open, None)),
+                false => Err(self.too_few(number)),
+            };
         }
-        // Nobody's seal is weakened by a site in the clear, and none of those is sealed for it.
         self.federation.leave_out(asked.difference(&sealing));
         if self.seal.is_none() {
             self.seal = Some((self.open_seal)().map_err(Failure::new)?);
@@ -115,7 +119,7 @@ impl Rounds<'_> {
         };
         let patience = self.settings.round_timeout;
         let mut exchange = Exchange::new(self.federation, &self.runtime, self.cancel, patience);
-        let session = seal.greet(number, &sealing, &mut exchange);
+        let session = seal.greet(&sealing, &mut exchange);
         drop(exchange);
         self.stopped()?;
         let session = session.map_err(|reason| self.unsealed(number, reason))?;
@@ -143,6 +147,12 @@ impl Rounds<'_> {
             Refusal::new(site, stage, Reason::new(code, "")).in_round(number)
         };
         Failure { refusals: refused.map(refusal).collect(), ..Failure::new(reason) }
+    }
+
+    /// Nobody is asked for what could not be used: it would cost their budgets.
+    fn too_few(&self, number: u32) -> Failure {
+        let wanted = self.settings.min_sites;
+        Failure::quorum(number, 0, wanted, self.roster_refusals(), &[])
     }
 
     /// Refusals of the whole job.

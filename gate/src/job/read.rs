@@ -243,10 +243,9 @@ impl Reader<'_> {
             let message = "attestation is not built in this version: `attested` cannot be demanded";
             self.error("not-built", message, 0..0, "leave it out");
         }
-        if file.protect.as_ref().is_some_and(|protect| !protect.hides()) {
+        if let Some((message, help)) = file.protect.as_ref().and_then(Protect::problem) {
             let at = self.source.text.find("[protect]").unwrap_or(0);
-            let message = "`min-sites` must be at least `colluders` + 2";
-            self.error("invalid", message, at..at + 9, "for example min-sites = 3");
+            self.error("invalid", message, at..at + 9, help);
         }
         let filters = self.filters(&file.filter, workflow);
         let (schedule, dataset, work) = if workflow == WorkflowKind::Statistics {

@@ -408,12 +408,7 @@ impl Reader<'_> {
                 file::OutValue::List(list) => Out::Filters(self.filters(&list)),
             };
             let input = self.filters(&file.input);
-            if let Some(protect) = &file.protect
-                && !protect.hides()
-            {
-                let help =
-                    "raise `min-sites`: with fewer, a colluder's sum tells one site's update";
-                let message = "`min-sites` must be at least `colluders` + 2";
+            if let Some((message, help)) = file.protect.as_ref().and_then(Protect::problem) {
                 self.error("invalid", message, whole.clone(), help);
             }
             if file.require.rounds_max == Some(0) {

@@ -15,13 +15,14 @@ const MAX_RUN: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Greeting {
     pub(crate) run: String,
-    pub(crate) round: u32,
+    /// Grows with every greeting of a run: a round that is asked for anew is another session.
+    pub(crate) session: u64,
 }
 
 impl Greeting {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.u8(GREETING).text(&self.run).u32(self.round);
+        writer.u8(GREETING).text(&self.run).u64(self.session);
         writer.finish()
     }
 
@@ -29,7 +30,7 @@ impl Greeting {
     pub(crate) fn decode(mut reader: Reader<'_>) -> Result<Self, Reason> {
         let read = |reader: &mut Reader<'_>| {
             let run = reader.text(MAX_RUN, "run")?.to_owned();
-            Ok(Self { run, round: reader.u32("round")? })
+            Ok(Self { run, session: reader.u64("session")? })
         };
         let greeting = read(&mut reader).map_err(malformed)?;
         reader.end().map_err(malformed)?;
@@ -68,7 +69,7 @@ impl Hello {
     fn statement(&self, greeting: &Greeting) -> Digest {
         Transcript::new("privet/he/hello/v1")
             .bytes(greeting.run.as_bytes())
-            .number(greeting.round.into())
+            .number(greeting.session)
             .bytes(&self.key)
             .number(self.min_sites.into())
             .number(self.colluders.into())

@@ -46,7 +46,9 @@ impl Roster {
     }
 
     fn position(&self, site: &Certified) -> Option<u32> {
-        self.0.iter().position(|known| known == site).map(|at| at as u32)
+        // A certificate may be renewed during a job; who signs stays the same.
+        let same = |known: &Certified| known.name == site.name && known.signing == site.signing;
+        self.0.iter().position(same).map(|at| at as u32)
     }
 
     fn digest(&self) -> Digest {
@@ -197,7 +199,7 @@ impl Party {
     pub(crate) fn context(&self, greeting: &Greeting, task: &[u8; 32], layout: &Layout) -> Digest {
         let transcript = Transcript::new("privet/he/context/v1")
             .bytes(greeting.run.as_bytes())
-            .number(greeting.round.into())
+            .number(greeting.session)
             .bytes(&self.roster.digest().0)
             .bytes(&self.hellos.0)
             .number(self.threshold.into())
@@ -253,7 +255,7 @@ impl Party {
 
 /// Whether a site counts for another's terms: itself does.
 fn counts(terms: &Terms, own: &Certified, site: &Certified) -> bool {
-    site == own || terms.pins.as_ref().is_none_or(|pins| pins.contains(&site.key))
+    site.signing == own.signing || terms.pins.as_ref().is_none_or(|pins| pins.contains(&site.key))
 }
 
 /// The fewest shares that open a sum: no fewer than anybody's `min-sites`, and so many that two

@@ -1,0 +1,143 @@
+//! Sealed jobs through the binary: what is opened, what is not, and who dies meanwhile.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use std::time::Duration;
+
+use common::running::{Running, kill, long, rounds, wait_for};
+use common::{Demo, SITES, codes};
+
+const SEAL: &str =
+    "protect = { scheme = \"threshold\", min-sites = 4, colluders = 1 }\nrequire = {";
+
+fn sealed() -> Demo {
+    let demo = Demo::default();
+    demo.edit_sites(&SITES, "require = {", SEAL);
+    demo
+}
+
+/// The budget is that of the sum, the noise a share, the model as good, and the receipts say so.
+#[test]
+fn a_sealed_job_trains_and_says_so() {
+    let demo = sealed();
+    demo.edit("job.toml", "[evaluation]", "[demand]\nsealed = true\n\n[evaluation]");
+    let (exit, result) = demo.run(&[]);
+    assert_eq!(exit, 0, "{}", result["error"]);
+    assert_eq!(result["receipts"]["sealed"], true);
+    assert_eq!(result["receipts"]["scheme"], "threshold");
+    assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.88, "{}", result["final"]);
+    let dataset = &result["sites"][0]["datasets"][0];
+    // zCDP of 20 rounds of z = 4.
+    assert!((dataset["epsilon_spent"].as_f64().unwrap() - 5.378).abs() < 0.001, "{dataset}");
+    let rounds = result["rounds"].as_array().unwrap();
+    assert!(rounds.iter().all(|round| round["answered"].as_array().unwrap().len() == 5));
+    let report = std::fs::read_to_string(demo.workspace().join("report.html")).unwrap();
+    assert!(report.contains("saw sums over sites only"));
+}
+
+/// A job asks for sealing where the sites' rules are silent; a site may forbid that.
+#[test]
+fn a_job_may_ask_for_sealing() {
+    let demo = Demo::default();
+    let ask = "[protect]\nscheme = \"threshold\"\nmin-sites = 3\n\n[evaluation]";
+    demo.edit("job.toml", "[evaluation]", ask);
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!((exit, &result["receipts"]["sealed"]), (0, &true.into()), "{}", result["error"]);
+    // A site's noise is a share of the sum's only where its owner says so.
+    let sigma = result["sites"][0]["receipt"]["sigma"].as_f64().unwrap();
+    assert!((sigma - 2.0).abs() < 1e-5, "{sigma}");
+    demo.edit("sites/north.toml", "require = {", "allow-job-protection = false\nrequire = {");
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!((exit, codes(&result)), (0, vec!["seal-refused".to_owned()]));
+    assert_eq!(result["rounds"][0]["answered"].as_array().unwrap().len(), 4);
+}
+
+/// Sites that seal and sites that do not share no sum: whoever is enough goes on.
+#[test]
+fn a_mixed_federation_seals_or_leaves_out() {
+    let demo = Demo::default();
+    demo.edit_sites(&SITES[..4], "require = {", SEAL);
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!((exit, codes(&result)), (0, vec!["seal-refused".to_owned()]));
+    assert_eq!(result["receipts"]["sealed"], true);
+    assert_eq!(result["sites"][4]["rounds_answered"], 0);
+    let demo = Demo::default();
+    demo.edit("sites/north.toml", "require = {", SEAL);
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!((exit, codes(&result)), (0, vec!["seal-refused".to_owned()]));
+    assert_eq!(result["receipts"]["sealed"], false);
+    // What its rule would have sealed has not left.
+    assert_eq!(result["sites"][2]["bytes_up"], 0);
+}
+
+/// Peers that are not pinned do not protect.
+#[test]
+fn pins_decide_who_counts() {
+    let demo = sealed();
+    let pins = format!("[peers]\npin = [\"sha256:{}\"]\n\n[dataset.breast]", "ab".repeat(32));
+    demo.edit("sites/north.toml", "[dataset.breast]", &pins);
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    // North refuses what none of its pinned peers is in; the four others are enough.
+    assert_eq!((exit, codes(&result)), (0, vec!["roster-unpinned".to_owned()]), "{result}");
+    assert_eq!(result["rounds"][0]["answered"].as_array().unwrap().len(), 4);
+}
+
+/// What is sealed has every tensor and a proved bound.
+#[test]
+fn what_cannot_be_sealed_is_refused_before_it_starts() {
+    let demo = sealed();
+    let withhold = "{ filter = \"exclude-tensors\", names = [\"bias\"] }";
+    demo.edit_sites(&SITES, "{ filter = \"schema\" }", withhold);
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!((exit, &result["error"]["code"]), (3, &"wrong-stage".into()), "{}", result["error"]);
+    let demo = sealed();
+    demo.edit_sites(&SITES, "\"threshold\"", "\"rot13\"");
+    let (exit, result) = demo.run(&["--rounds", "2"]);
+    assert_eq!((exit, &result["error"]["code"]), (2, &"invalid".into()));
+}
+
+/// One of five processes is killed: the round and the job go on. With the second, nothing opens any
+/// more.
+#[test]
+fn one_killed_site_is_borne_and_two_are_not() {
+    let demo = sealed();
+    long(&demo);
+    demo.edit("job.toml", "round-timeout = \"20s\"", "round-timeout = \"5s\"");
+    let running = Running::start(&demo, &["--processes"]);
+    wait_for("the third round", || rounds(&demo) > 3);
+    kill(&demo.workspace().join("sites/west"));
+    let seen = rounds(&demo);
+    wait_for("rounds without it", || rounds(&demo) > seen + 10);
+    kill(&demo.workspace().join("sites/east"));
+    std::thread::sleep(Duration::from_millis(100));
+    let (code, result) = running.end();
+    assert_eq!((code, &result["error"]["code"]), (Some(1), &"too-few-sites".into()), "{result}");
+    let last = result["rounds"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["answered"].as_array().unwrap().len(), 4, "{last}");
+}
+
+/// A server that dies and resumes opens the round anew, under another session.
+#[test]
+fn a_killed_server_resumes_a_sealed_job() {
+    let demo = sealed();
+    long(&demo);
+    let running = Running::start(&demo, &["--processes"]);
+    wait_for("the third round", || rounds(&demo) > 3);
+    kill(&demo.workspace().join("server"));
+    assert_eq!(running.wait(), Some(1));
+    let seen = demo.run(&["--resume", "--rounds", "1"]).1["rounds_done"].as_u64().unwrap();
+    let (code, result) = demo.run(&["--resume", "--rounds", &(seen + 3).to_string()]);
+    assert_eq!((code, &result["rounds_done"]), (0, &(seen + 3).into()), "{}", result["error"]);
+    assert_eq!(result["receipts"]["sealed"], true);
+}
+
+/// A dry run shows what would be sealed, and what it would be worth.
+#[test]
+fn a_dry_run_looks_under_the_seal() {
+    let demo = sealed();
+    let args = ["policy", "dry-run", "demo/sites/north.toml", "--job", "demo/job.toml", "--json"];
+    let run = demo.privet(&args).json();
+    assert_eq!(run["decision"], "allowed", "{run}");
+    assert!(run["after"]["l2"].as_f64().unwrap() > 0.0);
+}
