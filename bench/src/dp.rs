@@ -164,7 +164,7 @@ fn filter(program: &Program, name: &str, key: &str, value: f64) -> Result<Box<dy
     registry.build(
         name,
         &params,
-        &BuildContext { model: &model, adjacency, sharers: None, prover: None },
+        &BuildContext { model: &model, adjacency, sharers: None, sealed: false, prover: None },
     )
 }
 

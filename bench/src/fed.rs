@@ -24,6 +24,11 @@ pub enum Chain {
     Plain,
     /// `clip` and `gaussian`.
     Dp,
+    /// `clip`, under a seal.
+    Sealed,
+    /// `clip` and a share of `gaussian`, under a seal.
+    #[serde(rename = "dp+sealed")]
+    DpSealed,
 }
 
 /// What to measure.
@@ -149,11 +154,22 @@ fn write_files(folder: &Path, options: &Options) -> std::io::Result<()> {
             Chain::Dp => {
                 r#"[{ filter = "clip", l2 = 1.0 }, { filter = "gaussian", noise-multiplier = 64.0 }]"#
             }
+            Chain::Sealed => r#"[{ filter = "clip", linf = 1.0 }]"#,
+            Chain::DpSealed => {
+                r#"[{ filter = "clip", l2 = 1.0 }, { filter = "gaussian", noise-multiplier = 64.0 }]"#
+            }
+        };
+        let protect = match options.chain {
+            Chain::Plain | Chain::Dp => String::new(),
+            Chain::Sealed | Chain::DpSealed => format!(
+                "protect = {{ scheme = \"threshold\", min-sites = {}, colluders = 1 }}\n",
+                (options.sites * 4 / 5).max(3)
+            ),
         };
         let policy = format!(
             "schema = 1\n[site]\nname = \"site-{site}\"\n[dataset.made-up]\npath = \"data.csv\"\n\
              unit = \"site\"\nrecords = 100\nbudget = {{ epsilon = 6.0, delta = 1e-5 }}\n\
-             [[rule]]\nid = \"all\"\nwhen = {{ task = [\"train\"], dataset = \"made-up\" }}\nout = {out}\n"
+             [[rule]]\nid = \"all\"\nwhen = {{ task = [\"train\"], dataset = \"made-up\" }}\nout = {out}\n{protect}"
         );
         std::fs::write(folder.join(format!("site-{site}.toml")), policy)?;
         sites.push_str(&format!("{{ name = \"site-{site}\", policy = \"site-{site}.toml\" }},"));
@@ -206,7 +222,7 @@ impl Workload for Synthetic {
         Ok(tensor.map(|tensor| (TENSOR.to_owned(), tensor)).into_iter().collect())
     }
 
-    fn executor(&self, _: &Job, _: &Dataset) -> Result<Box<dyn Executor>, Reason> {
+    fn executor(&self, _: &Job, _: &Dataset, _: &Promise) -> Result<Box<dyn Executor>, Reason> {
         Ok(Box::new(Answers))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod dp;
 pub mod fed;
+pub mod he;
 mod machine;
 
 pub use machine::Machine;

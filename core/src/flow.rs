@@ -102,6 +102,18 @@ pub struct Promise {
 }
 
 impl Promise {
+    /// The promise where the answer is to be sealed: sums over records are made on a lattice 2^8
+    /// times as coarse, so that a sum over sites fits four bytes a number. 2^12 units a record are
+    /// fine enough: truncation takes less than one of them from each coordinate.
+    #[must_use]
+    pub fn sealed(&self) -> Self {
+        let coarse = |bound: Bound| match self.kind {
+            DataKind::Gradient => bound.coarser(8),
+            _ => bound,
+        };
+        Self { bound: self.bound.map(coarse), ..self.clone() }
+    }
+
     /// The flow at the head of a chain.
     pub fn flow(&self) -> Flow {
         Flow {
@@ -126,6 +138,8 @@ pub struct BuildContext<'a> {
     /// Under a seal: the fewest honest sites whose noise is in every sum that is opened. Each adds
     /// its share of the noise. Absent where the receiver sees the message itself.
     pub sharers: Option<u32>,
+    /// Whether what leaves is sealed, so that its integers should be few bits.
+    pub sealed: bool,
     /// Leave to prove sensitivities; present for built-ins only.
     pub prover: Option<&'a Prover>,
 }

@@ -180,6 +180,7 @@ mod tests {
             model: &model,
             adjacency: Adjacency::AddRemove,
             sharers: None,
+            sealed: false,
             // Whatever a caller passes is replaced by what the registry knows.
             prover: Some(&Prover(())),
         };

@@ -166,6 +166,15 @@ impl Bound {
         self.lattice_units as f64 * self.step.value()
     }
 
+    /// The bound on a lattice of steps 2^`bits` times as wide, rounded down: never above this one.
+    #[must_use]
+    pub fn coarser(self, bits: u8) -> Self {
+        match Step::new(self.step.exponent() - i16::from(bits)) {
+            Some(step) => Self { lattice_units: self.lattice_units >> bits.min(63), step, ..self },
+            None => self,
+        }
+    }
+
     /// What this bound says of another norm, for vectors of `coordinates` numbers: no norm of the
     /// three is above an earlier one; from a later to an earlier one the bound grows by √d (l2 to
     /// l1, l∞ to l2) or d (l∞ to l1), rounded up.
@@ -387,6 +396,24 @@ mod tests {
         // Four fives: 20 against 10, and no four numbers of length 10 have a larger sum.
         assert_eq!(bound(Norm::L2).in_norm(Norm::L1, 4), 20);
         assert_eq!(bound(Norm::Linf).in_norm(Norm::L1, u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_coarser_bound_is_no_larger() {
+        let step = Step(20);
+        let bound = |lattice_units| Bound {
+            unit: Unit::Record,
+            norm: Norm::L2,
+            lattice_units,
+            step,
+            sampled: None,
+        };
+        for units in [1 << 20, (1 << 21) - 1, 1_234_567] {
+            let coarse = bound(units).coarser(8);
+            assert!(coarse.value() <= bound(units).value());
+            assert!(coarse.value() > bound(units).value() * (1.0 - 2f64.powi(-12)));
+            assert!((1 << 12..1 << 13).contains(&coarse.lattice_units));
+        }
     }
 
     #[test]

@@ -87,6 +87,8 @@ fn build(params: &Params, context: &BuildContext<'_>) -> Result<Box<dyn Filter>,
     let Some(bound) = bound_for(Unit::Site, norm, clip) else {
         return invalid("the bound is too small or too large");
     };
+    // 2^17 units: a sum over ten sites fits the 19 bits that four sealed bytes hold exactly.
+    let bound = if context.sealed { bound.coarser(3) } else { bound };
     let part = match params.text("per") {
         None | Some("update") => Part::Update,
         Some("layer") => Part::Layer,
@@ -227,7 +229,13 @@ pub(crate) mod tests {
                 .set(specs, key, value.clone())
                 .map_err(|error| Reason::new(Code::InvalidPolicy, error.to_string()))?;
         }
-        let context = BuildContext { model: &Default::default(), adjacency, sharers, prover: None };
+        let context = BuildContext {
+            model: &Default::default(),
+            adjacency,
+            sharers,
+            sealed: sharers.is_some(),
+            prover: None,
+        };
         registry.build(name, &params, &context)
     }
 

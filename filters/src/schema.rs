@@ -112,7 +112,13 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn context(model: &Schema) -> BuildContext<'_> {
-        BuildContext { model, adjacency: Adjacency::AddRemove, sharers: None, prover: None }
+        BuildContext {
+            model,
+            adjacency: Adjacency::AddRemove,
+            sharers: None,
+            sealed: false,
+            prover: None,
+        }
     }
 
     pub(crate) fn apply(filter: &dyn Filter, message: Message) -> Result<Message, Reason> {

@@ -138,7 +138,9 @@ impl Chain {
         admissible(rule, dataset, job, promise).map_err(by_rule)?;
 
         let seal = rule.protect.as_ref().or(job.protect.as_ref());
-        let compiler = Compiler { policy, job, registry, rule, seal, dataset, promise };
+        let promise = if seal.is_some() { promise.sealed() } else { promise.clone() };
+        let sealed = seal.is_some();
+        let compiler = Compiler { policy, job, registry, rule, sealed, dataset, promise: &promise };
         let (out, flow) = compiler.direction(Direction::Out, promise.flow())?;
         let (input, _) = compiler
             .direction(Direction::In, Flow::plain(DataKind::Weights, promise.schema.clone()))?;
@@ -171,7 +173,7 @@ impl Chain {
         Ok(Self {
             rule: rule.clone(),
             dataset: dataset.clone(),
-            promise: promise.clone(),
+            promise,
             out,
             input,
             flow,
@@ -283,6 +285,11 @@ impl Chain {
         self.seal.as_ref().map(|seal| seal.scheme.as_str())
     }
 
+    /// What an executor is to answer with.
+    pub fn promise(&self) -> &Promise {
+        &self.promise
+    }
+
     /// What the numbers of an answer mean.
     pub fn kind(&self) -> DataKind {
         self.promise.kind
@@ -349,7 +356,7 @@ struct Compiler<'a> {
     job: &'a Job,
     registry: &'a Registry,
     rule: &'a Rule,
-    seal: Option<&'a Protect>,
+    sealed: bool,
     dataset: &'a Dataset,
     promise: &'a Promise,
 }
@@ -377,6 +384,7 @@ impl Compiler<'_> {
                 adjacency: self.dataset.adjacency,
                 // Only its owner may make of a site's noise a share: what a job seals keeps all of it.
                 sharers: self.rule.protect.as_ref().map(Protect::honest),
+                sealed: self.sealed,
                 prover: None,
             };
             let planned = build(self.registry, used, &context, owner, flow);
@@ -445,6 +453,7 @@ pub(crate) fn server_links(
         model: &promise.schema,
         adjacency: Adjacency::AddRemove,
         sharers: None,
+        sealed: false,
         prover: None,
     };
     let mut links = Vec::new();

@@ -25,11 +25,17 @@ pub trait Workload: Send + Sync {
     /// When this program cannot run such a job.
     fn initial(&self, job: &Job) -> Result<Tensors, Reason>;
 
-    /// An executor over a site's data.
+    /// An executor over a site's data that keeps a promise of [`Workload::promise`], or the same with a
+    /// coarser bound.
     ///
     /// # Errors
     /// When the data cannot be read. The detail holds no value and no path of it.
-    fn executor(&self, job: &Job, dataset: &Dataset) -> Result<Box<dyn Executor>, Reason>;
+    fn executor(
+        &self,
+        job: &Job,
+        dataset: &Dataset,
+        promise: &Promise,
+    ) -> Result<Box<dyn Executor>, Reason>;
 
     /// An executor that evaluates models on public data at the server: it answers a message of
     /// weights with one of metrics, `loss` and `accuracy` as statistics.

@@ -30,3 +30,8 @@ pub mod server;
 pub mod shamir;
 pub mod site;
 mod state;
+
+/// Secret seeds and the streams drawn from them.
+pub mod seeded {
+    pub use privet_crypto::{Seed, Words};
+}

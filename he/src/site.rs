@@ -347,7 +347,8 @@ fn seal_values(
     let mut messages = Zeroizing::new(vec![0i64; set.degree()]);
     let mut body = vec![0u32; layout.blocks() as usize * set.block()];
     for (block, out) in (0..).zip(body.chunks_exact_mut(set.block())) {
-        layout.encode(block, &header, values, &mut messages).map_err(scheme_failed)?;
+        let part = values.get(layout.range(block)).unwrap_or_default();
+        layout.encode(block, &header, part, &mut messages).map_err(scheme_failed)?;
         sealer.seal(&messages, out).map_err(scheme_failed)?;
     }
     if cfg!(target_endian = "big") {

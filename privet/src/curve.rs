@@ -14,7 +14,7 @@ use privet_core::ledger::{Budget, Currency};
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_dp::accounting::{Meter, least_multiplier};
 use privet_dp::lattice::FEWEST_UNITS;
-use privet_gate::{CurvePoint, Dataset, Job, Policy, Training};
+use privet_gate::{CurvePoint, Dataset, Job, Policy, Protect, Training};
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -62,27 +62,35 @@ pub fn buy(
     let delta = datasets.values().map(|dataset| dataset.budget.delta).fold(1.0, f64::min);
     let exchange = datasets.values().any(|dataset| dataset.adjacency == Adjacency::Replace);
     let adjacency = if exchange { Adjacency::Replace } else { Adjacency::AddRemove };
+    // Points are sealed as the sites' rules are: the noise of a sum is then shared.
+    let seal = policies.values().find_map(|policy| {
+        let rule = policy.rules.iter().find(|rule| rule.when.dataset == job.dataset)?;
+        rule.protect.clone()
+    });
+    let (currency, sharers) = match &seal {
+        Some(seal) => (Currency::Zcdp, Some(seal.honest())),
+        None => (Currency::Gaussian, None),
+    };
     let enough = |z: f64| {
         let mechanism = Mechanism::Gaussian {
             noise_multiplier: z,
-            sigma_units: z * FEWEST_UNITS as f64,
+            // Of a share, the least that the lattice of a sealed sum gives.
+            sigma_units: match sharers {
+                Some(sharers) => z * (FEWEST_UNITS >> 8) as f64 / f64::from(sharers).sqrt(),
+                None => z * FEWEST_UNITS as f64,
+            },
             coordinates: schema.elements(),
         };
-        let meter = Meter::new(Currency::Gaussian, &Budget::lifetime(point.epsilon, delta));
-        let price = meter.price(&Event {
-            unit: point.unit,
-            adjacency,
-            mechanism,
-            sampled: None,
-            sharers: None,
-        });
+        let meter = Meter::new(currency, &Budget::lifetime(point.epsilon, delta));
+        let price =
+            meter.price(&Event { unit: point.unit, adjacency, mechanism, sampled: None, sharers });
         price.is_some_and(|price| price.times(point.rounds).epsilon(delta) <= point.epsilon)
     };
     let z = least_multiplier(enough);
 
     let folder = tempfile::tempdir()?;
     for (name, dataset) in &datasets {
-        let policy = policy(name, dataset, point, z)?;
+        let policy = policy(name, dataset, point, z, seal.as_ref())?;
         std::fs::write(folder.path().join(format!("{name}.toml")), policy)?;
     }
     std::fs::write(folder.path().join("job.toml"), changed(job, &datasets, point)?)?;
@@ -169,7 +177,18 @@ fn policy(
     dataset: &Dataset,
     point: &CurvePoint,
     z: f64,
+    seal: Option<&Protect>,
 ) -> Result<String, std::io::Error> {
+    let (currency, protect) = match seal {
+        None => ("gaussian", String::new()),
+        Some(seal) => (
+            "zcdp",
+            format!(
+                "protect = {{ scheme = {:?}, min-sites = {}, colluders = {} }}\n",
+                seal.scheme, seal.min_sites, seal.colluders
+            ),
+        ),
+    };
     let clip = match point.unit {
         Unit::Record => String::new(),
         Unit::Site => format!("{{ filter = \"clip\", l2 = {:?} }},", point.clip),
@@ -178,9 +197,9 @@ fn policy(
     Ok(format!(
         "schema = 1\n[site]\nname = \"{name}\"\n\
          [dataset.{:?}]\npath = {path}\nunit = \"{}\"\nadjacency = \"{}\"\nrecords = {}\n\
-         budget = {{ epsilon = {:?}, delta = {:?} }}\ncurrency = \"gaussian\"\n\
+         budget = {{ epsilon = {:?}, delta = {:?} }}\ncurrency = \"{currency}\"\n\
          [[rule]]\nid = \"curve\"\nwhen = {{ task = [\"train\"], dataset = {:?} }}\n\
-         out = [{clip} {{ filter = \"gaussian\", noise-multiplier = {z:?} }}]\n",
+         out = [{clip} {{ filter = \"gaussian\", noise-multiplier = {z:?} }}]\n{protect}",
         dataset.id,
         point.unit.as_str(),
         dataset.adjacency.as_str(),

@@ -314,7 +314,11 @@ pub fn dry_run(
                 TaskResult::done(Message::new(promise.task, promise.kind, Content::Plain(tensors)))
             }
             None => {
-                let executor = parts.workload.executor(&loaded.job, lane.chain().dataset());
+                let executor = parts.workload.executor(
+                    &loaded.job,
+                    lane.chain().dataset(),
+                    lane.chain().promise(),
+                );
                 executor.map_err(refuse)?.execute(&message, &cancel)
             }
         };

@@ -51,6 +51,7 @@ pub use workload::Builtin;
 pub use privet_core as core;
 pub use privet_dp as dp;
 pub use privet_gate as gate;
+pub use privet_he as he;
 pub use privet_server as server;
 pub use privet_site as site;
 

@@ -149,7 +149,12 @@ impl Workload for Builtin {
         }
     }
 
-    fn executor(&self, job: &Job, dataset: &Dataset) -> Result<Box<dyn Executor>, Reason> {
+    fn executor(
+        &self,
+        job: &Job,
+        dataset: &Dataset,
+        promise: &Promise,
+    ) -> Result<Box<dyn Executor>, Reason> {
         let training = match (&job.work, self.prover) {
             (Work::Training(training), _) => training,
             (Work::Statistics(columns), Some(prover)) => {
@@ -167,7 +172,7 @@ impl Workload for Builtin {
         };
         let table = Table::load(&dataset.path, &training.features, &training.model.label);
         let table = table.map_err(|error| unreadable(&error))?;
-        Ok(match (record_bound(training)?, self.prover) {
+        Ok(match (promise.bound, self.prover) {
             (Some(bound), Some(prover)) if training.train.clip_quantile.is_some() => {
                 Box::new(RecordSums::adaptive(model(training), table, bound, prover))
             }

@@ -27,8 +27,13 @@ impl Workload for Spoilt {
     fn initial(&self, job: &Job) -> Result<Tensors, Reason> {
         self.inner.initial(job)
     }
-    fn executor(&self, job: &Job, dataset: &Dataset) -> Result<Box<dyn Executor>, Reason> {
-        let inner = self.inner.executor(job, dataset)?;
+    fn executor(
+        &self,
+        job: &Job,
+        dataset: &Dataset,
+        promise: &Promise,
+    ) -> Result<Box<dyn Executor>, Reason> {
+        let inner = self.inner.executor(job, dataset, promise)?;
         let spoil = self.spoil;
         Ok(Box::new(SpoiltExecutor { inner, spoil }))
     }
@@ -461,8 +466,13 @@ fn a_slow_site_drops_out_of_its_rounds() {
         fn initial(&self, job: &Job) -> Result<Tensors, Reason> {
             self.0.initial(job)
         }
-        fn executor(&self, job: &Job, dataset: &Dataset) -> Result<Box<dyn Executor>, Reason> {
-            let inner = self.0.executor(job, dataset)?;
+        fn executor(
+            &self,
+            job: &Job,
+            dataset: &Dataset,
+            promise: &Promise,
+        ) -> Result<Box<dyn Executor>, Reason> {
+            let inner = self.0.executor(job, dataset, promise)?;
             Ok(match dataset.path.ends_with("west.csv") {
                 true => Box::new(Sleeps(inner)),
                 false => inner,

@@ -1,6 +1,6 @@
 //! `privet bench`.
 
-use privet_bench::{dp, fed};
+use privet_bench::{dp, fed, he};
 
 use super::Ended;
 use crate::out::{Failed, Out};
@@ -22,9 +22,30 @@ pub(crate) enum Command {
         /// Rounds.
         #[arg(long, default_value_t = 5)]
         rounds: u32,
-        /// plain, or dp: clip and Gaussian noise.
-        #[arg(long, default_value = "plain", value_parser = ["plain", "dp"])]
+        /// plain; dp: clip and Gaussian noise; sealed: clip under a seal; dp+sealed: both.
+        #[arg(long, default_value = "plain", value_parser = ["plain", "dp", "sealed", "dp+sealed"])]
         chain: String,
+    },
+    /// Sealed sums: sealing an update, adding it, opening the sum; without --scheme a table of all.
+    #[command(after_help = "Examples:
+  privet bench he --params 1000000 --sites 10
+  privet bench he --params 10000 --sites 5 --scheme threshold --bits 12 --json")]
+    He {
+        /// Numbers of an update.
+        #[arg(long, default_value_t = 1_000_000)]
+        params: u64,
+        /// Sites.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=390))]
+        sites: u32,
+        /// threshold: nobody holds a key; plain: 32-bit floats in the clear.
+        #[arg(long, value_parser = ["threshold", "plain"])]
+        scheme: Option<String>,
+        /// Bits of a number with its sign; the most that four bytes hold when left out.
+        #[arg(long)]
+        bits: Option<u32>,
+        /// Threads that share the work.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
     },
     /// Noise: samplers, and clip and Gaussian noise on one update.
     #[command(after_help = "Examples:
@@ -45,12 +66,49 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
         Command::Fed { params, sites, rounds, chain } => {
             let chain = match chain.as_str() {
                 "dp" => fed::Chain::Dp,
+                "sealed" => fed::Chain::Sealed,
+                "dp+sealed" => fed::Chain::DpSealed,
                 _ => fed::Chain::Plain,
             };
             let options = fed::Options { params: *params, sites: *sites, rounds: *rounds, chain };
             let measured =
                 fed::run(&options).map_err(|error| Failed::new(1, "failed", error.to_string()))?;
             out.result(&measured, || measured.table());
+        }
+        Command::He { params, sites, scheme, bits, threads } => {
+            let options = |scheme| he::Options {
+                params: *params,
+                sites: *sites,
+                scheme,
+                bits: *bits,
+                threads: *threads,
+            };
+            let one = match scheme.as_deref() {
+                Some("plain") => Some(he::Scheme::Plain),
+                Some(_) => Some(he::Scheme::Threshold),
+                // A document is of one scheme.
+                None if out.is_json() => Some(he::Scheme::Threshold),
+                None => None,
+            };
+            match one {
+                Some(scheme) => {
+                    let measured = he::run(&options(scheme))?;
+                    out.result(&measured, || {
+                        format!("{}\n{}", he::heading(&measured), measured.line())
+                    });
+                }
+                None => {
+                    for (at, scheme) in
+                        [he::Scheme::Threshold, he::Scheme::Plain].into_iter().enumerate()
+                    {
+                        let measured = he::run(&options(scheme))?;
+                        if at == 0 {
+                            out.say(&he::heading(&measured));
+                        }
+                        out.say(&measured.line());
+                    }
+                }
+            }
         }
         Command::Dp { params, threads } => {
             let measured = dp::run(&dp::Options { params: *params, threads: *threads })?;

@@ -219,7 +219,9 @@ impl Agent<'_> {
                 lane.sealed_by(seal)
             }
         };
-        let executor = parts.workload.executor(&job, lane.chain().dataset()).map_err(|reason| {
+        let chain = lane.chain();
+        let executor = parts.workload.executor(&job, chain.dataset(), chain.promise());
+        let executor = executor.map_err(|reason| {
             Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule())
         })?;
         Ok((lane, executor, promise.schema.bytes()))

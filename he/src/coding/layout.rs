@@ -9,6 +9,8 @@
 //! encoding. The sum of the counts is the number of sites in the sum; pads that do not open to 0
 //! betray a wrong key.
 
+use std::ops::Range;
+
 use crate::coding::encoding::{Encoding, MIN_PADS, Precision};
 use crate::coding::opening::HeaderSum;
 use crate::mac::{Mac, MacError, MacKey, TAGS, Tags};
@@ -190,12 +192,23 @@ impl Layout {
         move |value| value.min(most).max(-most)
     }
 
+    /// Which of an update's values are in a block.
+    pub fn range(&self, block: u64) -> Range<usize> {
+        let degree = self.encoding.set().degree() as u64;
+        let first = |block: u64| (block * degree).saturating_sub(self.header_len as u64);
+        let value = |coefficient: u64| {
+            let value = coefficient.saturating_mul(self.encoding.slots().into());
+            value.min(self.encoding.values()) as usize
+        };
+        value(first(block))..value(first(block.saturating_add(1)))
+    }
+
     /// Writes one block of one site's update, each coefficient times Δ and centred, and returns
-    /// how many of the block's values were clamped to ±[`Encoding::most`]. `values` are all values
-    /// of the update; blocks may be written in any order.
+    /// how many of the block's values were clamped to ±[`Encoding::most`]. `values` are those of
+    /// the block's [`Layout::range`]; blocks may be written in any order.
     ///
     /// # Errors
-    /// When the header is for another layout, the values are not as many as the layout has, or
+    /// When the header is for another layout, the values are not as many as the block has, or
     /// there is no such block.
     pub fn encode<V: Copy + Into<i64>>(
         &self,
@@ -204,8 +217,8 @@ impl Layout {
         values: &[V],
         out: &mut [i64],
     ) -> Result<usize, LayoutError> {
-        self.check_len(values.len())?;
-        if block >= self.blocks() || out.len() != self.encoding.set().degree() {
+        let fits = block < self.blocks() && out.len() == self.encoding.set().degree();
+        if !fits || values.len() != self.range(block).len() {
             return Err(LayoutError::Shape);
         }
         if header.tags.is_some() != self.mac {
@@ -220,8 +233,6 @@ impl Layout {
             first = self.header_len;
         }
         let slots = self.encoding.slots() as usize;
-        let before = block as usize * out.len() + first - self.header_len;
-        let values = values.get(before * slots..).unwrap_or_default();
         let (delta, base) = (self.encoding.delta() as i64, self.encoding.base() as i64);
         let (clamp, mut clamped) = (self.clamp(), 0);
         let mut keep = |value: V| {

@@ -18,7 +18,7 @@ fn encode(layout: &Layout, header: &Header, values: &[i64]) -> (Blocks, usize) {
     let mut clamped = 0;
     let block = |block| {
         let mut out = vec![77; layout.encoding().set().degree()];
-        clamped += layout.encode(block, header, values, &mut out).unwrap();
+        clamped += layout.encode(block, header, &values[layout.range(block)], &mut out).unwrap();
         out
     };
     ((0..layout.blocks()).map(block).collect(), clamped)
