@@ -103,6 +103,14 @@ impl Ntt {
         }
     }
 
+    /// Factors of the inverse in the usual order: m + b is that of block b of the layer of stride
+    /// N / 2m.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn inverse_powers(&self) -> Factors {
+        let m = self.modulus;
+        powers(m, self.degree, m.inverse(m.root(2 * self.degree as u32))).into_iter().collect()
+    }
+
     /// Values of the polynomial `x`, which is overwritten.
     pub(crate) fn forward(&self, backend: Backend, x: &mut [u32], values: &mut [u32]) {
         assert!(x.len() == self.degree && values.len() == self.degree);
