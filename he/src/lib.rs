@@ -23,6 +23,8 @@
 //! of t sites during a round; X25519 is not post-quantum. Nothing here was reviewed from outside.
 
 pub mod coding;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod mac;
 pub mod protocol;
 pub mod rlwe;

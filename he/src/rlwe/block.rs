@@ -25,7 +25,8 @@ use crate::rlwe::gaussian;
 use crate::rlwe::key::{Image, Key, KeySum};
 use crate::rlwe::mask::Mask;
 use crate::rlwe::ring::{Ring, RingError, Set};
-use kernels::{add_messages, add_residues, centre, combine, subtract_from, within};
+pub(crate) use kernels::within;
+use kernels::{add_messages, add_residues, centre, combine, subtract_from};
 
 /// Seals the upload of one site for one round. It owns the one-time key, and seals each block once.
 pub struct Sealer<'r> {
@@ -109,8 +110,7 @@ impl SealedBlocks<'_> {
             return Err(RingError::Message { bound });
         }
         let Scratch { values, errors, padded } = scratch;
-        let mut words = Words::new(&self.errors.derive(ERRORS, block));
-        gaussian::fill(backend, &mut words, errors);
+        draw_errors(ring, &self.errors, block, errors);
         let messages = if messages.len() < padded.len() {
             padded.fill(0);
             padded[..messages.len()].copy_from_slice(messages);
@@ -126,6 +126,11 @@ impl SealedBlocks<'_> {
         }
         Ok(())
     }
+}
+
+/// The errors of a block.
+pub(crate) fn draw_errors(ring: &Ring, seed: &Seed, block: u64, errors: &mut [i8]) {
+    gaussian::fill(ring.backend(), &mut Words::new(&seed.derive(ERRORS, block)), errors);
 }
 
 /// The use of the seeds of errors, one for each block.
@@ -245,7 +250,7 @@ pub fn add_into(ring: &Ring, sum: &mut [u32], upload: &[u32]) -> Result<(), Ring
     Err(RingError::Residue)
 }
 
-fn whole(given: usize, expected: usize) -> Result<(), RingError> {
+pub(crate) fn whole(given: usize, expected: usize) -> Result<(), RingError> {
     match given == expected {
         true => Ok(()),
         false => Err(RingError::Length { given, expected }),

@@ -45,6 +45,12 @@ impl Mask {
         Self { set, keys: set.primes().iter().map(key).collect() }
     }
 
+    /// The key of the cipher for each prime.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn keys(&self) -> &[[u8; 32]] {
+        &self.keys
+    }
+
     /// Overwrites `values` with the mask of a block modulo prime number `prime` of the set: uniform
     /// residues, in the order of the transform. Only as many as fit are drawn.
     ///

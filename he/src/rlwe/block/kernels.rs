@@ -4,7 +4,7 @@ use crate::rlwe::ring::Modulus;
 
 kernel! {
     /// Whether all magnitudes are at most `bound`.
-    pub(super) fn within(messages: &[i64], bound: i64) -> bool = all_within;
+    pub(crate) fn within(messages: &[i64], bound: i64) -> bool = all_within;
 }
 kernel! {
     /// Adds messages up to `bound` in magnitude, and errors, to residues.

@@ -64,13 +64,7 @@ impl FromIterator<Factor> for Factors {
 impl Tables {
     /// Tables of the powers of `root`, which has order 2N.
     fn new(modulus: Modulus, degree: usize, root: u32) -> Self {
-        let bits = degree.trailing_zeros();
-        let mut powers = vec![modulus.factor(1); degree];
-        let mut power = 1;
-        for i in 0..degree as u32 {
-            powers[(i.reverse_bits() >> (32 - bits)) as usize] = modulus.factor(power);
-            power = modulus.product(power, root);
-        }
+        let powers = powers(modulus, degree, root);
         let rows = [8, 4, 2, 1].into_iter().flat_map(|t| {
             let (layer, blocks) = (degree / (2 * t), 8 / t);
             (0..blocks)
@@ -81,6 +75,18 @@ impl Tables {
             columns: powers[..degree / ROWS].to_vec(),
         }
     }
+}
+
+/// Powers of a root, at their reversed numbers.
+fn powers(modulus: Modulus, degree: usize, root: u32) -> Vec<Factor> {
+    let bits = degree.trailing_zeros();
+    let mut powers = vec![modulus.factor(1); degree];
+    let mut power = 1;
+    for i in 0..degree as u32 {
+        powers[(i.reverse_bits() >> (32 - bits)) as usize] = modulus.factor(power);
+        power = modulus.product(power, root);
+    }
+    powers
 }
 
 impl Ntt {
@@ -95,6 +101,14 @@ impl Ntt {
             forward: Tables::new(modulus, degree, root),
             inverse: Tables::new(modulus, degree, modulus.inverse(root)),
         }
+    }
+
+    /// Factors of the inverse in the usual order: m + b is that of block b of the layer of stride
+    /// N / 2m.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn inverse_powers(&self) -> Factors {
+        let m = self.modulus;
+        powers(m, self.degree, m.inverse(m.root(2 * self.degree as u32))).into_iter().collect()
     }
 
     /// Values of the polynomial `x`, which is overwritten.
