@@ -132,6 +132,21 @@ fn a_killed_server_resumes_a_sealed_job() {
     assert_eq!(result["receipts"]["sealed"], true);
 }
 
+/// Updates of many blocks, and rounds of it; clipped alone, and with shares of noise.
+#[test]
+fn large_updates_are_sealed() {
+    for chain in ["sealed", "dp+sealed"] {
+        let args = ["bench", "fed", "--params", "20000", "--sites", "4", "--rounds", "2", "--json"];
+        let demo = Demo::default();
+        let said = demo.privet(&[&args[..], &["--chain", chain]].concat());
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let bytes = said.json()["bytes_up_per_param"].as_f64().unwrap();
+        // Four bytes a number, a share for each peer, and at most one block that is not full.
+        let most = if chain == "sealed" { 4.0 } else { 8.0 } + 1.8;
+        assert!(bytes < most, "{chain}: {bytes}");
+    }
+}
+
 /// A dry run shows what would be sealed, and what it would be worth.
 #[test]
 fn a_dry_run_looks_under_the_seal() {

@@ -36,6 +36,8 @@ pub struct UploadHeader {
     pub receipt: Option<Receipt>,
     /// What belongs to a seal: of a task its session, of an upload its statement.
     pub seal: Option<Vec<u8>>,
+    /// Bytes of the body.
+    pub len: u64,
     /// Digest of the body.
     pub digest: [u8; 32],
 }
@@ -63,7 +65,8 @@ pub trait Aggregator: Send {
     /// Adds a whole, checked upload.
     ///
     /// # Errors
-    /// When it cannot be read or the sum overflows. The sum is then void.
+    /// When it cannot be read or is not what its header said; it is not in the sum then. When the sum
+    /// overflows; then [`Aggregator::finish`] fails.
     fn add(&mut self, from: &str, header: &UploadHeader, body: &mut dyn Read)
     -> Result<(), Reason>;
 
@@ -241,6 +244,7 @@ mod tests {
             metrics: BTreeMap::new(),
             receipt: None,
             seal: None,
+            len: 0,
             digest: [0; 32],
         }
     }

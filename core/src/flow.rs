@@ -24,6 +24,8 @@ pub struct Flow {
     events: Vec<Event>,
     /// How many of the events stay, whatever noise follows.
     kept: usize,
+    /// Variance of all noise so far on each number, in lattice units.
+    noise: f64,
     /// Tensors that were taken out on the way, and the filter that did it.
     pub withheld: BTreeMap<String, &'static str>,
 }
@@ -39,8 +41,19 @@ impl Flow {
             bound: None,
             events: Vec::new(),
             kept: 0,
+            noise: 0.0,
             withheld: BTreeMap::new(),
         }
+    }
+
+    /// Says that noise of this standard deviation, in lattice units, is added to each number.
+    pub fn noised(&mut self, _: &Prover, deviation: f64) {
+        self.noise += deviation * deviation;
+    }
+
+    /// Standard deviation of all noise on each number, in lattice units, whoever pays for it.
+    pub fn deviation(&self) -> f64 {
+        self.noise.sqrt()
     }
 
     /// The sensitivity they will carry a proof of, if any.
@@ -123,6 +136,7 @@ impl Promise {
             bound: self.bound,
             events: Vec::new(),
             kept: 0,
+            noise: 0.0,
             withheld: BTreeMap::new(),
         }
     }

@@ -37,6 +37,9 @@ pub struct Receipt {
     pub delta: Option<f64>,
     /// Name of the sealing scheme; absent when the server sees the update.
     pub scheme: Option<String>,
+    /// Whose keys count under the seal: `pinned`, or `ca-trusted` where every certified peer does.
+    #[serde(default)]
+    pub trust: Option<String>,
     /// Keys starting with `danger-` that were in force.
     pub dangers: Vec<String>,
 }
@@ -101,6 +104,7 @@ mod tests {
             epsilon_spent: None,
             delta: None,
             scheme: None,
+            trust: None,
             dangers: vec![],
         };
         let noised =

@@ -36,6 +36,9 @@ pub struct Terms {
     pub most: u64,
     /// The lattice step of its integers.
     pub step: Step,
+    /// Variance of the noise in each of its integers, in lattice units, rounded down; what a share of
+    /// the sum's noise has where it is shared. Peers with less do not count.
+    pub noise: u64,
     /// The keys that count, as SHA-256 of a peer's certified key (SPKI); every certified peer counts
     /// when absent.
     pub pins: Option<BTreeSet<[u8; 32]>>,
@@ -85,7 +88,7 @@ pub trait SiteSeal: Send {
     fn frame(&mut self, frame: &[u8]) -> Result<Vec<u8>, Reason>;
 
     /// Takes the session that came with a task: who takes part and on which terms. `task` is the
-    /// digest of all that the task says.
+    /// digest of all that the job and the task say.
     ///
     /// # Errors
     /// When the site does not take part in such a sum.

@@ -168,6 +168,7 @@ impl Filter for Additive {
                 Mechanism::Laplace { noise_multiplier: self.multiplier, scale_units: width }
             }
         };
+        flow.noised(&self.prover, mechanism.deviation_units());
         // x + n₁ + n₂ is post-processing of x + n₁ and of x + n₂: of several noises on one
         // message one may pay for all. It is the stronger of two of a kind, else the later.
         let stronger = flow.replaceable().iter().any(|earlier| {

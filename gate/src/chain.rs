@@ -266,16 +266,19 @@ impl Chain {
             Unit::Record => self.dataset.records,
             Unit::Site => 1,
         };
-        let noise: f64 =
-            self.events().iter().map(|event| event.mechanism.deviation_units().powi(2)).sum();
-        // Beyond eight deviations a number is brought back: with 10 million of them, once in a
-        // hundred million rounds.
-        let most = unit as f64 * bound.lattice_units as f64 + 8.0 * noise.sqrt();
+        // A number beyond twelve deviations of all its noise is brought back. Of Gaussian noise that
+        // happens with a chance of 1e-32, far below any δ, to which it would have to be added.
+        let most = unit as f64 * bound.lattice_units as f64 + (12.0 * self.flow.deviation()).ceil();
+        // Peers owe a share only where this site's own noise is one.
+        let share = self.events().iter().filter(|event| event.sharers.is_some());
+        let noise =
+            share.map(|event| event.mechanism.deviation_units().powi(2)).fold(0.0, f64::max);
         Some(Terms {
             min_sites: seal.min_sites,
             colluders: seal.colluders,
             most: (most.ceil() as u64).max(1),
             step: bound.step,
+            noise: noise.floor() as u64,
             pins: pins.cloned(),
         })
     }
@@ -333,6 +336,12 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
         let detail =
             "gradient sums are divided by declared records: `weight = \"equal\"` does not fit";
         return refuse(Code::InvalidPolicy, detail.to_owned());
+    }
+    if let Some(metric) = rule.metrics.first()
+        && (rule.protect.is_some() || job.protect.is_some())
+    {
+        let detail = format!("`{metric}` would leave beside a sealed update, which hides all else");
+        return refuse(Code::MetricRefused, detail);
     }
     if dataset.unit == Unit::Record {
         if promise.local_steps > 1 {

@@ -36,8 +36,6 @@ const MAGIC: &[u8; 4] = b"PVT1";
 pub struct Head {
     /// What the message says of itself.
     pub header: UploadHeader,
-    /// Bytes of the body.
-    pub body_len: u64,
 }
 
 /// Names one very message: the digest of its head, which holds the digest of its body.
@@ -125,6 +123,7 @@ pub(crate) fn encode(
         metrics: message.metrics,
         receipt,
         seal,
+        len: 0,
         digest: [0; 32],
     };
     let head = Head::new(header, body.iter().map(|piece| &piece[..]));
@@ -142,7 +141,8 @@ impl Head {
             body_len += piece.len() as u64;
         }
         header.digest = digest.finish().0;
-        Self { header, body_len }
+        header.len = body_len;
+        Self { header }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -178,7 +178,7 @@ impl Head {
             None => writer.u8(0),
             Some(seal) => writer.u8(1).bytes(seal),
         };
-        writer.u64(self.body_len).raw(&header.digest);
+        writer.u64(header.len).raw(&header.digest);
         writer.finish()
     }
 
@@ -233,7 +233,7 @@ impl Head {
             1 => Some(reader.bytes(MAX_SEAL, "seal")?.to_vec()),
             _ => return Err(DecodeError::Invalid("seal")),
         };
-        let body_len = reader.u64("body length")?;
+        let len = reader.u64("body length")?;
         let digest = reader.digest("digest")?;
         reader.end()?;
         let header = UploadHeader {
@@ -246,17 +246,18 @@ impl Head {
             metrics,
             receipt,
             seal,
+            len,
             digest,
         };
         let fits = match is_sealed(&header) {
-            false => body_len == header.schema.bytes(),
+            false => len == header.schema.bytes(),
             // No scheme takes more than twice the bytes of the integers, but for whole blocks.
-            true => body_len <= header.schema.bytes().saturating_mul(2).saturating_add(1 << 20),
+            true => len <= header.schema.bytes().saturating_mul(2).saturating_add(1 << 20),
         };
         if !fits {
             return Err(DecodeError::Invalid("body length"));
         }
-        Ok(Self { header, body_len })
+        Ok(Self { header })
     }
 
     /// Whether the body is of a seal, and no tensors.
@@ -266,7 +267,7 @@ impl Head {
 
     /// Checks the body that belongs to this head, piece by piece.
     pub fn body(&self) -> BodyCheck {
-        BodyCheck { left: self.body_len, wanted: self.header.digest, digest: Stream::default() }
+        BodyCheck { left: self.header.len, wanted: self.header.digest, digest: Stream::default() }
     }
 
     /// Checks a body against its digest and makes a message of both.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::chain::{Chain, CompileError};
 use crate::job::Job;
-use crate::policy::{Dataset, Policy};
+use crate::policy::{CA_TRUSTED, Dataset, Policy};
 
 /// One tensor that leaves.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -480,6 +480,14 @@ fn warnings(policy: &Policy, chain: &Chain, privacy: &Privacy) -> Vec<Warning> {
             None => "the site's own filters are off".to_owned(),
         };
         warn(danger, format!("The rule says \"{danger}\": {means}."));
+    }
+    if chain.seal.is_some() && policy.pins.is_none() {
+        warn(
+            CA_TRUSTED,
+            "No peer is pinned: whoever the federation's CA certifies counts as a site in the sum, and \
+             whoever holds the CA could be all of them."
+                .to_owned(),
+        );
     }
     if privacy.epsilon.is_none() {
         warn(

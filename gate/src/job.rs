@@ -12,8 +12,10 @@ use std::time::Duration;
 use privet_core::receipt::Demand;
 use privet_core::sensitivity::Unit;
 use privet_core::{Code, Reason, Registry};
+use privet_crypto::{Digest, Transcript};
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::TaskId;
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::policy::Protect;
@@ -357,6 +359,24 @@ pub struct Loaded {
     pub job: Job,
     /// The features file.
     pub features: Option<String>,
+}
+
+impl Offer {
+    /// Digest of all that decides what a task of the run is answered with. How many rounds are left is
+    /// not in it.
+    pub fn digest(&self) -> Digest {
+        Transcript::new("privet/gate/offer/v1")
+            .bytes(self.run.as_bytes())
+            .bytes(self.job.as_bytes())
+            .bytes(self.features.as_deref().unwrap_or_default().as_bytes())
+            .finish()
+    }
+
+    /// Digest of one task of the run: what a seal is bound to.
+    pub fn task(&self, task: TaskId) -> [u8; 32] {
+        let transcript = Transcript::new("privet/gate/task/v1").bytes(&self.digest().0);
+        transcript.bytes(&task.bytes()).finish().0
+    }
 }
 
 impl Job {

@@ -24,6 +24,9 @@ use crate::finding::{Finding, Source};
 /// The scheme of sealing that there is.
 const THRESHOLD: &str = "threshold";
 
+/// Said where every peer that the federation's CA certified counts under a seal.
+pub const CA_TRUSTED: &str = "ca-trusted";
+
 /// The value of `out` that lets everything leave as it is.
 pub const DANGER_UNFILTERED: &str = "danger-unfiltered";
 

@@ -24,7 +24,7 @@ use crate::chain::{self, Chain, CompileError};
 use crate::envelope::{self, Encoded, TaskId};
 use crate::job::{Job, Offer};
 use crate::outbox::{Key, Outbox};
-use crate::policy::{Policy, Weight};
+use crate::policy::{CA_TRUSTED, Policy, Weight};
 use crate::released::{Arrived, Parcel, Released, Reservation, Status};
 
 /// Frames that a sealing session may answer a round: a hello and an answer, and each of them again
@@ -106,6 +106,7 @@ impl SiteGate {
             chain,
             job: job.name.clone(),
             run: offer.run.clone(),
+            offer: offer.clone(),
             peer: submitter.to_owned(),
             last: Mutex::default(),
             seal: None,
@@ -139,6 +140,7 @@ pub struct Lane {
     chain: Chain,
     job: String,
     run: String,
+    offer: Offer,
     peer: String,
     /// The last round that was released, and the task it answered: a server may ask for that very
     /// task again, and for no other of the same or an earlier round.
@@ -279,9 +281,9 @@ impl Lane {
                 return Err(refuse(Reason::new(Code::WrongContent, detail)));
             };
             let schema = &self.chain.flow.schema;
-            let begun = self
-                .seal()
-                .and_then(|mut seal| seal.begin(arrived.identity.bytes(), session, schema));
+            let begun = self.seal().and_then(|mut seal| {
+                seal.begin(self.offer.task(arrived.identity), session, schema)
+            });
             begun.map_err(refuse)?;
         }
         let reservation = match self.chain.events() {
@@ -328,8 +330,12 @@ impl Lane {
             return refuse(Code::RoundsMax, detail);
         }
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under a seal a round that did not open is asked for anew, in another session, and paid for
+        // anew; the seal sees to it that a session is entered once.
+        let sealed = self.chain.seal.is_some();
         if last.is_some_and(|(round, id)| {
-            header.round < round || (header.round == round && arrived.identity != id)
+            let again = header.round == round && arrived.identity != id;
+            header.round < round || (again && !sealed)
         }) {
             return refuse(Code::RoundsMax, "this round was answered already".into());
         }
@@ -512,6 +518,10 @@ impl Lane {
             epsilon_spent: spent,
             delta: paid.then_some(chain.dataset.budget.delta),
             scheme: chain.scheme().map(str::to_owned),
+            trust: chain.scheme().map(|_| {
+                let pinned = self.gate.policy.pins.is_some();
+                if pinned { "pinned" } else { CA_TRUSTED }.to_owned()
+            }),
             dangers: chain.dangers.clone(),
         })
     }

@@ -7,6 +7,7 @@
 //!   mac       tags by which sites see that a sum is theirs
 //!   protocol  who says what to whom, so that one sum over one agreed set of sites opens
 //!   site, server   the two sides of it
+//!   glwe      another scheme, under one key that all sites hold; with the feature `tfhe` only
 //! ```
 //! **What it is for.** The server learns the sum over the sites that it names, once, and nothing else,
 //! as long as no more sites collude with it than the terms allow. Nobody ever holds a key that opens a
@@ -25,6 +26,8 @@
 pub mod coding;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "tfhe")]
+pub mod glwe;
 pub mod mac;
 pub mod protocol;
 pub mod rlwe;

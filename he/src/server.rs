@@ -6,15 +6,17 @@ use std::io::Read;
 use std::sync::Arc;
 
 use privet_core::aggregate::{Aggregate, Aggregator, UploadHeader};
-use privet_core::seal::{Channel, ServerSeal, Session, Vouching};
+use privet_core::seal::{Certified, Channel, ServerSeal, Session, Vouching};
 use privet_core::tensor::{Schema, Tensor, Tensors, Values};
 use privet_core::{Code, Reason};
-use privet_crypto::Digest;
+use privet_crypto::{DecodeError, Digest, Reader, Writer};
 use privet_store::{Store, StoreError, Table};
 
+use crate::coding::params::MAX_SITES;
 use crate::coding::{Decoder, Layout, LayoutError};
+use crate::protocol::MAX_CREDENTIAL;
 use crate::protocol::hello::{Greeting, Hello};
-use crate::protocol::party::{Hellos, Party, Roster, values};
+use crate::protocol::party::{Hellos, Party, threshold_of, values};
 use crate::protocol::survivors::{self, Answer, Delivered, Survivors};
 use crate::protocol::tree;
 use crate::protocol::upload::{Dealt, sealed_share};
@@ -26,6 +28,9 @@ use crate::site::{receivers, wide};
 const ROSTERS: Table = Table::named("seal-rosters");
 /// Run → its last session.
 const SESSIONS: Table = Table::named("seal-sessions");
+
+/// Largest magnitude of a site's integers that any sum has room for.
+const MAX_MOST: u64 = 1 << 52;
 
 /// The server of one run of a job.
 pub struct Server {
@@ -52,13 +57,51 @@ impl Server {
         next.map_err(|error: StoreError| Reason::new(Code::StorageFailed, error.to_string()))
     }
 
-    fn roster(&self) -> Result<Option<Roster>, Reason> {
+    /// The credentials of the run's roster, once there was a session.
+    fn roster(&self) -> Result<Option<Vec<Vec<u8>>>, Reason> {
         let failed = |error: String| Reason::new(Code::StorageFailed, error);
         let bytes = self.store.get(ROSTERS, self.run.as_bytes());
-        let bytes = bytes.map_err(|error| failed(error.to_string()))?;
-        let roster = bytes.map(|bytes| Roster::decode(&bytes)).transpose();
-        roster.map_err(|error| failed(error.to_string()))
+        let Some(bytes) = bytes.map_err(|error| failed(error.to_string()))? else {
+            return Ok(None);
+        };
+        let mut reader = Reader::new(&bytes);
+        let mut credentials = Vec::new();
+        let read = || {
+            for _ in 0..reader.count(MAX_SITES as usize, "roster")? {
+                credentials.push(reader.bytes(MAX_CREDENTIAL, "credential")?.to_vec());
+            }
+            reader.end()
+        };
+        let read = read().map_err(|error: DecodeError| failed(error.to_string()));
+        read.map(|()| Some(credentials))
     }
+
+    fn keep(&self, roster: &[Vec<u8>]) -> Result<(), Reason> {
+        let mut writer = Writer::default();
+        writer.count(roster.len());
+        for credential in roster {
+            writer.bytes(credential);
+        }
+        let bytes = writer.finish();
+        let kept = self.store.write(|tx| tx.put(ROSTERS, self.run.as_bytes(), &bytes));
+        kept.map_err(|error: StoreError| Reason::new(Code::StorageFailed, error.to_string()))
+    }
+}
+
+/// Leaves out the hellos that do not go with the others, so that one of them cannot keep everybody from a
+/// sum: another step than most, terms that so many sites cannot meet, numbers too large for any sum.
+fn fitting(hellos: BTreeMap<String, Hello>) -> BTreeMap<String, Hello> {
+    let mut steps: BTreeMap<i16, usize> = BTreeMap::new();
+    hellos.values().for_each(|hello| *steps.entry(hello.step.exponent()).or_default() += 1);
+    let most_have = steps.iter().max_by_key(|(_, count)| **count).map(|(&step, _)| step);
+    let sites = hellos.len() as u32;
+    let fits = |hello: &Hello| {
+        Some(hello.step.exponent()) == most_have
+            && hello.min_sites >= hello.colluders.saturating_add(2)
+            && threshold_of(sites, hello.min_sites, hello.colluders) <= sites
+            && hello.most <= MAX_MOST
+    };
+    hellos.into_iter().filter(|(_, hello)| fits(hello)).collect()
 }
 
 impl ServerSeal for Server {
@@ -68,9 +111,14 @@ impl ServerSeal for Server {
         channel: &mut dyn Channel,
     ) -> Result<Session, Reason> {
         let roster = self.roster()?;
-        let known = |name: &String| {
-            roster.as_ref().is_none_or(|roster| roster.sites().iter().any(|s| s.name == *name))
+        let certified = roster.iter().flatten().map(|bytes| self.vouching.certified(bytes));
+        let certified = certified.collect::<Result<Vec<_>, _>>()?;
+        let is_known = |site: &Certified| {
+            let same = |known: &Certified| known.name == site.name && known.signing == site.signing;
+            roster.is_none() || certified.iter().any(same)
         };
+        let known =
+            |name: &String| roster.is_none() || certified.iter().any(|site| site.name == *name);
         let greeting = Greeting { run: self.run.clone(), session: self.next_session()? };
         let asked: BTreeSet<&String> = sites.iter().filter(|name| known(name)).collect();
         asked.iter().for_each(|name| channel.send(name, greeting.encode()));
@@ -79,24 +127,27 @@ impl ServerSeal for Server {
             let Some((from, frame)) = channel.receive() else { break };
             let hello = Hello::decode(&frame).and_then(|hello| {
                 let site = hello.check(&greeting, &*self.vouching)?;
-                Ok((site.name, hello))
+                Ok((site, hello))
             });
             // What is not a hello of the site that sends it, is none.
-            if let Ok((name, hello)) = hello
-                && name == from
-                && asked.contains(&name)
+            if let Ok((site, hello)) = hello
+                && site.name == from
+                && asked.contains(&site.name)
+                && is_known(&site)
             {
-                hellos.insert(name, hello);
+                hellos.insert(site.name, hello);
             }
         }
+        let hellos = fitting(hellos);
         let sites = hellos.keys().cloned().collect();
-        let hellos = Hellos { greeting, hellos: hellos.into_values().collect() };
-        let bytes = hellos.encode();
-        let (greeting, party) = Party::new(&bytes, roster.as_ref(), &*self.vouching)?;
+        let first = || hellos.values().map(|hello| hello.credential.clone()).collect();
+        let credentials = roster.clone().unwrap_or_else(first);
+        let hellos = hellos.into_values().collect();
+        let session = Hellos { greeting, roster: credentials, hellos };
+        let bytes = session.encode();
+        let (greeting, party) = Party::new(&bytes, None, &*self.vouching)?;
         if roster.is_none() {
-            let kept =
-                self.store.write(|tx| tx.put(ROSTERS, self.run.as_bytes(), &party.roster.encode()));
-            kept.map_err(|error| Reason::new(Code::StorageFailed, error.to_string()))?;
+            self.keep(&session.roster)?;
         }
         self.current = Some((greeting, party));
         Ok(Session { bytes, sites })
@@ -118,12 +169,11 @@ impl ServerSeal for Server {
             schema: schema.clone(),
             sum: vec![0; words],
             dealt: BTreeMap::new(),
-            void: false,
         }))
     }
 }
 
-/// A sum of sealed uploads: one accumulator, whatever the number of sites.
+/// A sum of sealed uploads: one accumulator, whatever the number of sites, and one upload at a time.
 struct SealedSum {
     ring: Ring,
     party: Party,
@@ -133,7 +183,6 @@ struct SealedSum {
     sum: Vec<u32>,
     /// What was said beside the uploads in the sum, by place in the roster.
     dealt: BTreeMap<u32, Dealt>,
-    void: bool,
 }
 
 impl SealedSum {
@@ -143,6 +192,12 @@ impl SealedSum {
         let Some(statement) = &header.seal else {
             return refuse(Code::WrongContent, "an upload in the clear for a sealed sum");
         };
+        if header.len != 4 * self.sum.len() as u64 {
+            return refuse(
+                Code::ShapeMismatch,
+                "an upload of more or fewer blocks than the round's",
+            );
+        }
         if header.step != Some(self.party.step) || wide(&header.schema) != wide(&self.schema) {
             return refuse(Code::ShapeMismatch, "an upload for another model or step");
         }
@@ -171,22 +226,16 @@ impl SealedSum {
         Ok(dealt)
     }
 
+    /// Adds all of an upload, or nothing of it.
     fn take(&mut self, body: &mut dyn Read) -> Result<(), Reason> {
         let short = |_| Reason::new(Code::StorageFailed, "a spooled upload is short");
-        let block = self.ring.set().block();
-        let (mut bytes, mut words) = (vec![0u8; 4 * block], vec![0u32; block]);
-        for sum in self.sum.chunks_exact_mut(block) {
-            body.read_exact(&mut bytes).map_err(short)?;
-            for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-                *word = u32::from_le_bytes(*bytes);
-            }
-            add_into(&self.ring, sum, &words)
-                .map_err(|error| Reason::new(Code::Malformed, error.to_string()))?;
-        }
-        match body.read(&mut bytes[..1]) {
-            Ok(0) => Ok(()),
-            _ => Err(Reason::new(Code::Malformed, "an upload of more blocks than the round's")),
-        }
+        let mut bytes = vec![0u8; 4 * self.sum.len()];
+        body.read_exact(&mut bytes).map_err(short)?;
+        let words = bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word));
+        let words: Vec<u32> = words.collect();
+        drop(bytes);
+        add_into(&self.ring, &mut self.sum, &words)
+            .map_err(|error| Reason::new(Code::Malformed, error.to_string()))
     }
 
     /// Tells the survivors whose uploads are in the sum, and gathers their answers.
@@ -286,17 +335,12 @@ impl Aggregator for SealedSum {
         if self.dealt.contains_key(&dealt.statement.index) {
             return Err(Reason::new(Code::UnexpectedUpload, "a second upload of a site"));
         }
-        let taken = self.take(body);
-        self.void |= taken.is_err();
-        taken?;
+        self.take(body)?;
         self.dealt.insert(dealt.statement.index, dealt);
         Ok(())
     }
 
     fn finish(self: Box<Self>, channel: &mut dyn Channel) -> Result<Aggregate, Reason> {
-        if self.void {
-            return Err(Reason::new(Code::TooFewSites, "there is no sum to open"));
-        }
         if (self.dealt.len() as u32) < self.party.threshold {
             let detail = format!(
                 "{} sealed updates came in, a sum of at least {} opens",

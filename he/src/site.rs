@@ -15,7 +15,7 @@ use privet_core::tensor::{Dtype, Schema};
 use privet_core::{Code, Reason};
 use privet_crypto::pairwise::{Route, Secret};
 use privet_crypto::transcript::Stream;
-use privet_crypto::{Digest, Reader, Seed, SigningKey, Words};
+use privet_crypto::{Digest, Reader, Seed, SigningKey, Transcript, Words};
 use privet_store::Store;
 use zeroize::Zeroizing;
 
@@ -181,7 +181,7 @@ impl Round {
             }
             members.push(member);
         }
-        self.party.enough(own, site, members.iter().map(|member| &member.site))?;
+        self.party.enough(own, site, members.iter().copied())?;
         let mut sum = Share::decode(&self.share.encode(), self.share.len()).map_err(malformed)?;
         for ((statement, member), share) in statements.iter().zip(members).zip(&survivors.shares) {
             if statement.index == self.index {
@@ -196,12 +196,9 @@ impl Round {
             if !is_dealt(statement, self.index, &receivers, delivered) {
                 return Err(bad());
             }
-            let route = Route {
-                context: &self.context,
-                purpose: SHARE,
-                from: statement.index,
-                to: self.index,
-            };
+            let context = salted(&self.context, &statement.salt);
+            let (from, to) = (statement.index, self.index);
+            let route = Route { context: &context, purpose: SHARE, from, to };
             let key = self.secret.key(&member.hello.key, route).map_err(|_| bad())?;
             let opened = key.open(&delivered.sealed).map_err(|_| bad())?;
             let degree = self.layout.encoding().set().degree();
@@ -225,13 +222,24 @@ fn flat(update: &Lattice) -> Zeroizing<Vec<i64>> {
     Zeroizing::new(values)
 }
 
+/// What the keys of one upload's shares depend on. Should a copy of this process seal another update in
+/// the same session, its shares are sealed under other keys.
+fn salted(context: &Digest, salt: &[u8; 32]) -> Digest {
+    Transcript::new("privet/he/salted/v1").bytes(&context.0).bytes(salt).finish()
+}
+
 /// Seals a key's shares, one to each other member.
-fn seal_shares(entered: &Entered, shares: &[Share]) -> Result<Vec<(u32, Vec<u8>)>, Reason> {
+fn seal_shares(
+    entered: &Entered,
+    salt: &[u8; 32],
+    shares: &[Share],
+) -> Result<Vec<(u32, Vec<u8>)>, Reason> {
     let from = entered.index;
+    let context = salted(&entered.context, salt);
     let members = entered.party.members.iter().filter(|member| member.index != from);
     let seal = |member: &crate::protocol::party::Member| {
         let to = member.index;
-        let route = Route { context: &entered.context, purpose: SHARE, from, to };
+        let route = Route { context: &context, purpose: SHARE, from, to };
         let key = entered.secret.key(&member.hello.key, route).map_err(scheme_failed)?;
         let share = shares.get(to as usize).ok_or_else(|| scheme_failed("a share is missing"))?;
         Ok((to, key.seal(&share.encode())))
@@ -251,10 +259,14 @@ impl SiteSeal for Site {
 
     fn begin(&mut self, task: [u8; 32], session: &[u8], schema: &Schema) -> Result<(), Reason> {
         let mismatch = |detail: &str| Err(Reason::new(Code::ContextMismatch, detail));
+        let said = "the task brings a session, and this site has not said hello";
+        if !matches!(self.phase, Phase::Greeted { .. }) {
+            return mismatch(said);
+        }
         let Phase::Greeted { greeting, secret, hello } =
             std::mem::replace(&mut self.phase, Phase::Idle)
         else {
-            return mismatch("the task brings a session, and this site has not said hello");
+            return mismatch(said);
         };
         let roster = self.state.roster()?;
         let (greeted, party) = Party::new(session, roster.as_ref(), &*self.vouching)?;
@@ -297,7 +309,8 @@ impl SiteSeal for Site {
         let (t, n) = (party.threshold as usize, party.roster.len() as usize);
         let mut coins = words(&seed, "privet/he/coefficients/v1");
         let mut shares = deal(key.coefficients(), t, n, &mut coins).map_err(scheme_failed)?;
-        let sealed_shares = seal_shares(&entered, &shares)?;
+        let salt = *seed.derive("privet/he/salt/v1", 0).reveal();
+        let sealed_shares = seal_shares(&entered, &salt, &shares)?;
         let errors = seed.derive("privet/he/errors/v1", 0);
         let body = seal_values(&ring, layout, context, key, errors, &values, weight)?;
 
@@ -305,7 +318,7 @@ impl SiteSeal for Site {
         hash.update(bytemuck::cast_slice(&body));
         let root = tree::root(&Dealt::leaves(entered.index, &sealed_shares));
         let signer = &self.identity.signer;
-        let statement = Statement::new(*context, entered.index, hash.finish(), root, signer);
+        let statement = Statement::new(*context, entered.index, hash.finish(), salt, root, signer);
         let dealt = Dealt { statement: statement.clone(), shares: sealed_shares };
         let sealed =
             Sealed { step: party.step, schema: schema.clone(), statement: dealt.encode(), body };

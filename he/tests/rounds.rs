@@ -53,16 +53,22 @@ struct World {
     sites: Vec<Site>,
     stores: Vec<Store>,
     server: Server,
-    terms: Terms,
+    terms: Vec<Terms>,
 }
 
 fn terms(min_sites: u32, colluders: u32) -> Terms {
     let step = Step::new(12).unwrap();
-    Terms { min_sites, colluders, most: 1 << 20, step, pins: None }
+    Terms { min_sites, colluders, most: 1 << 20, noise: 0, step, pins: None }
 }
 
 impl World {
     fn new(sites: usize, terms: Terms) -> Self {
+        Self::with(vec![terms; sites])
+    }
+
+    /// Sites with terms of their own.
+    fn with(terms: Vec<Terms>) -> Self {
+        let sites = terms.len();
         let names = Arc::new(Names::default());
         for site in 0..sites {
             let signing = key(site as u8).public().0;
@@ -82,7 +88,7 @@ impl World {
     /// A site as a process starts it: with what it kept on disk and nothing else.
     fn site(&self, site: usize) -> Site {
         let identity = Identity { credential: vec![site as u8], signer: key(site as u8) };
-        let (terms, names) = (self.terms.clone(), self.names.clone());
+        let (terms, names) = (self.terms[site].clone(), self.names.clone());
         Site::new("run".into(), terms, identity, names, self.stores[site].clone()).unwrap()
     }
 
@@ -131,6 +137,7 @@ fn header(sealed: &Sealed, round: u32) -> (UploadHeader, Vec<u8>) {
         metrics: BTreeMap::new(),
         receipt: None,
         seal: Some(sealed.statement.clone()),
+        len: body.len() as u64,
         digest: digest.finish().0,
     };
     (header, body)
@@ -276,10 +283,11 @@ struct Replay(Vec<u8>, VecDeque<(String, Vec<u8>)>);
 
 impl Channel for Replay {
     fn send(&mut self, to: &str, _: Vec<u8>) {
-        // A session is a greeting and its hellos, in the order of names; each has one length.
+        // A session is a greeting, a roster and hellos, in the order of names; each has one length.
         let site: usize = to.strip_prefix("site-").unwrap().parse().unwrap();
         let greeting = 4 + u32::from_le_bytes(self.0[..4].try_into().unwrap()) as usize;
-        let hellos = &self.0[greeting + 4..];
+        // The roster's credentials are a byte each.
+        let hellos = &self.0[greeting + 4 + 4 * 5 + 4..];
         let size = hellos.len() / 4;
         self.1.push_back((to.to_owned(), hellos[site * size..(site + 1) * size].to_vec()));
     }
@@ -344,7 +352,7 @@ fn changed_survivors_are_refused() {
         // The first statement: context, then a byte of its body's digest, then of its signature.
         (5 + 3, &[Code::ContextMismatch, Code::NotInSurvivors]),
         (5 + 32 + 4 + 3, &[Code::BadSignature, Code::NotInSurvivors]),
-        (5 + 32 + 4 + 64 + 3, &[Code::BadSignature, Code::NotInSurvivors]),
+        (5 + 32 + 4 + 96 + 3, &[Code::BadSignature, Code::NotInSurvivors]),
     ];
     for (at, codes) in cases {
         let mut world = World::new(3, terms(3, 1));
@@ -397,8 +405,9 @@ fn terms_that_cannot_be_met_are_refused() {
         world.greet(&all).err().map(|reason| reason.code)
     };
     assert_eq!(greet(5, 4, 1), None);
-    assert_eq!(greet(3, 4, 1), Some(Code::ThresholdUnsafe));
-    assert_eq!(greet(4, 3, 2), Some(Code::ThresholdUnsafe));
+    // Left out, and nobody is left.
+    assert_eq!(greet(3, 4, 1), Some(Code::TooFewSites));
+    assert_eq!(greet(4, 3, 2), Some(Code::TooFewSites));
 }
 
 /// The sites of a job are those of its first round.
@@ -413,10 +422,98 @@ fn the_roster_is_frozen() {
     let mut liar = Server::new("run".into(), world.names.clone(), Store::in_memory().unwrap());
     let sites = (0..5).map(name).collect();
     let mut greet = || liar.greet(&sites, &mut Network::new(&mut world.sites, &[0, 1, 2, 3, 4]));
-    assert_eq!(greet().unwrap_err().code, Code::ThresholdUnsafe);
+    assert_eq!(greet().unwrap_err().code, Code::TooFewSites);
     let session = greet().unwrap();
     let refused = world.sites[0].begin([3; 32], &session.bytes, &schema(2)).unwrap_err();
     assert_eq!(refused.code, Code::RosterChanged);
+}
+
+/// A site whose noise is a share counts on peers that add as much; with too few of them it does not
+/// take part.
+#[test]
+fn peers_with_less_noise_do_not_count() {
+    let noisy = |noise| Terms { noise, ..terms(4, 1) };
+    let begin = |noises: [u64; 5]| {
+        let mut world = World::with(noises.map(noisy).to_vec());
+        let session = world.greet(&[0, 1, 2, 3, 4]).unwrap();
+        world.sites[0].begin([1; 32], &session.bytes, &schema(2)).err().map(|r| r.code)
+    };
+    assert_eq!(begin([100, 100, 100, 200, 100]), None);
+    // Four of five open a sum; one of them may be the one without noise.
+    assert_eq!(begin([100, 100, 100, 100, 99]), Some(Code::TooFewHonest));
+    assert_eq!(begin([99, 100, 100, 100, 100]), None);
+    assert_eq!(begin([100, 0, 0, 0, 0]), Some(Code::TooFewHonest));
+}
+
+/// Whoever is in a sum that reaches the threshold, enough of them count: a site cannot be outvoted.
+#[test]
+fn a_site_is_not_opened_against_its_terms() {
+    let pins = Some((1..6).map(|site| [site as u8; 32]).collect());
+    let mut all = vec![terms(6, 1); 8];
+    all[0].pins = pins;
+    let mut world = World::with(all);
+    let session = world.greet(&[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+    let refused = world.sites[0].begin([1; 32], &session.bytes, &schema(2)).unwrap_err();
+    assert_eq!(refused.code, Code::TooFewHonest);
+}
+
+/// One site's nonsense is that site's: the others' sum opens.
+#[test]
+fn a_bad_upload_or_hello_is_left_out() {
+    let mut world = World::new(5, terms(3, 1));
+    let all = [0, 1, 2, 3, 4];
+    let session = world.greet(&all).unwrap();
+    let schema = schema(2);
+    let mut sum = world.server.sum([1; 32], &schema).unwrap();
+    for site in all {
+        world.sites[site].begin([1; 32], &session.bytes, &schema).unwrap();
+        let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
+        let (mut header, mut body) = header(&sealed, 1);
+        match site {
+            0 => {
+                // Shorter than the round's.
+                header.len -= 4;
+                assert_eq!(sum.admit(&name(site), &header).unwrap_err().code, Code::ShapeMismatch);
+                continue;
+            }
+            1 => {
+                // Changed on its way, or signed as another body.
+                header.digest[0] ^= 1;
+                assert_eq!(sum.admit(&name(site), &header).unwrap_err().code, Code::BadSignature);
+                continue;
+            }
+            2 => body.truncate(100),
+            _ => {}
+        }
+        assert_eq!(sum.add(&name(site), &header, &mut &body[..]).is_ok(), site > 2);
+    }
+    // Two are below the threshold of four; nothing is void.
+    assert_eq!(
+        sum.finish(&mut Network::new(&mut world.sites, &all)).unwrap_err().code,
+        Code::TooFewSites
+    );
+
+    let mut odd = vec![terms(3, 1); 5];
+    odd[0].step = Step::new(13).unwrap();
+    odd[1].min_sites = 50;
+    let session = World::with(odd.clone()).greet(&all);
+    assert_eq!(session.unwrap().sites, [2, 3, 4].map(name).into());
+    odd[1] = Terms { most: 1 << 61, ..terms(3, 1) };
+    assert_eq!(World::with(odd).greet(&all).unwrap().sites, [2, 3, 4].map(name).into());
+}
+
+/// Who missed the first round learns the roster with the next one's hellos.
+#[test]
+fn a_site_that_missed_a_round_comes_back() {
+    let mut world = World::new(5, terms(3, 1));
+    let all = [0, 1, 2, 3, 4];
+    world.round(1, &all, &all[..4], &all[..4], values).unwrap();
+    // Site 4 never sealed and has no memory; site 2 is away.
+    let some = [0, 1, 3, 4];
+    let sum = world.round(2, &some, &some, &some, values).unwrap();
+    assert_eq!(opened(&sum), expected(&some));
+    let sum = world.round(3, &all, &all, &all, values).unwrap();
+    assert_eq!(sum.uploads, 5);
 }
 
 /// Bytes of nobody's are refused and nothing panics.

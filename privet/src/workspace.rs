@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use privet_gate::Job;
-use privet_wire::{Authority, Kit, KitError, Role};
+use privet_wire::{Authority, Credentials, Kit, KitError, Role};
 
 /// A simulation's folder.
 #[derive(Debug, Clone)]
@@ -83,7 +83,11 @@ impl Workspace {
             rounds,
             submitter: None,
         };
-        let credentials = authority.certify(Role::Server, "server")?;
+        // A workspace that is resumed keeps its certificates: sealed jobs know their sites by them.
+        let credentials = match Credentials::of_kit(&server) {
+            Some(credentials) => credentials,
+            None => authority.certify(Role::Server, "server")?,
+        };
         kit.write(&server, &credentials)
     }
 
@@ -107,7 +111,10 @@ impl Workspace {
             rounds: None,
             submitter: Some("local".to_owned()),
         };
-        let credentials = authority.certify(Role::Site, name)?;
+        let credentials = match Credentials::of_kit(&self.site(name)) {
+            Some(credentials) => credentials,
+            None => authority.certify(Role::Site, name)?,
+        };
         kit.write(&self.site(name), &credentials)
     }
 }

@@ -25,6 +25,9 @@ const LONG_POLL: Duration = Duration::from_secs(15);
 /// How long a site may be without a connection in a round before it counts as dropped.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Longest answer of a site in a protocol session.
+const MAX_REPLY: usize = 64 << 10;
+
 /// Serves the sites of one job.
 pub(crate) struct Federation {
     offer: Offer,
@@ -122,6 +125,10 @@ impl Federation {
         Self { offer, admission, gate, state: Mutex::new(state), changed: watch::Sender::default() }
     }
 
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
     pub(crate) fn gate(&self) -> &ServerGate {
         &self.gate
     }
@@ -178,6 +185,15 @@ impl Federation {
         let state = self.lock();
         let seals = |name: &&String| state.sites.get(*name).is_some_and(|site| site.sealed);
         sites.iter().filter(seals).cloned().collect()
+    }
+
+    /// Notes that sites dropped out of a round before they were asked.
+    pub(crate) fn drop_out(&self, sites: &[String]) {
+        self.change(|state| {
+            for name in sites {
+                state.sites.entry(name.clone()).or_default().record.rounds_dropped += 1;
+            }
+        });
     }
 
     /// Refuses the job to sites that would answer a sealed round in the clear.
@@ -421,7 +437,7 @@ impl Service for Shared {
     }
 
     fn reply(&self, peer: &Peer, frame: Bytes) {
-        if self.0.judge(Moment::Job, peer).is_err() {
+        if self.0.judge(Moment::Job, peer).is_err() || frame.len() > MAX_REPLY {
             return;
         }
         self.0.change(|state| {

@@ -46,6 +46,16 @@ pub(crate) struct Sum {
     started: Instant,
 }
 
+/// Who takes part in a round.
+#[derive(Default)]
+struct Greeted {
+    asked: BTreeSet<String>,
+    /// Everybody's hellos, where the round is sealed.
+    session: Option<Vec<u8>>,
+    /// Sites that were greeted and said nothing.
+    silent: Vec<String>,
+}
+
 impl Rounds<'_> {
     /// The rounds there are to be.
     pub(crate) fn planned(&self) -> u32 {
@@ -65,7 +75,7 @@ impl Rounds<'_> {
         if asked.len() < self.settings.min_sites as usize {
             return Err(self.too_few(number));
         }
-        let (asked, session) = self.greet(number, asked)?;
+        let Greeted { asked, session, silent } = self.greet(number, asked)?;
         let sealed = session.is_some();
         let task = Message::new(self.promise.task, DataKind::Weights, Content::Plain(model));
         let released = self.federation.gate().release(task, number, session, self.cancel);
@@ -83,21 +93,20 @@ impl Rounds<'_> {
                 break;
             }
         }
-        let Some(closed) = self.federation.close() else {
+        let Some(mut closed) = self.federation.close() else {
             let reason = Reason::new(Code::UnexpectedUpload, "the round was closed twice");
             return Err(Failure::new(reason));
         };
+        // Who was greeted and said nothing has dropped out of the round as well.
+        self.federation.drop_out(&silent);
+        closed.dropped.extend(silent);
         self.stopped()?;
         self.add(number, closed, started, sealed && combine == Combine::Weighted)
     }
 
     /// Where sites seal, greets those of a round; who answers can take part, and the task brings
     /// everybody's hellos.
-    fn greet(
-        &mut self,
-        number: u32,
-        asked: BTreeSet<String>,
-    ) -> Result<(BTreeSet<String>, Option<Vec<u8>>), Failure> {
+    fn greet(&mut self, number: u32, asked: BTreeSet<String>) -> Result<Greeted, Failure> {
         let sealing = self.federation.sealing(&asked);
         // Sealed and open updates do not add up. Those who are enough by themselves go on; nobody's
         // seal is broken for it.
@@ -106,7 +115,7 @@ impl Rounds<'_> {
             self.federation.leave_out(sealing.iter());
             let open: BTreeSet<String> = asked.difference(&sealing).cloned().collect();
             return match open.len() >= self.settings.min_sites as usize {
-                true => Ok((open, None)),
+                true => Ok(Greeted { asked: open, ..Greeted::default() }),
                 false => Err(self.too_few(number)),
             };
         }
@@ -123,7 +132,8 @@ impl Rounds<'_> {
         drop(exchange);
         self.stopped()?;
         let session = session.map_err(|reason| self.unsealed(number, reason))?;
-        Ok((session.sites, Some(session.bytes)))
+        let silent = sealing.difference(&session.sites).cloned().collect();
+        Ok(Greeted { asked: session.sites, session: Some(session.bytes), silent })
     }
 
     /// The sum that answers to a task go into.
@@ -135,7 +145,9 @@ impl Rounds<'_> {
     ) -> Result<Box<dyn Aggregator>, Failure> {
         let schema = &self.promise.schema;
         match &mut self.seal {
-            Some(seal) if sealed => seal.sum(task.id().bytes(), schema).map_err(Failure::new),
+            Some(seal) if sealed => {
+                seal.sum(self.federation.offer().task(task.id()), schema).map_err(Failure::new)
+            }
             _ => Ok(Box::new(PlainSum::new(combine, self.promise.kind, schema.clone()))),
         }
     }
@@ -210,24 +222,34 @@ impl Rounds<'_> {
         }
         let mut aggregator: Box<dyn Aggregator> = closed.aggregator;
         // A map iterates in the order of its names: the same round gives the same bits.
+        let mut refusals = refusals;
+        let mut answered = answered;
+        let mut unfit = None;
         for (site, upload) in closed.answers {
             let (header, mut body) = upload.into_parts();
-            aggregator.add(&site, &header, &mut body).map_err(Failure::new)?;
+            if let Err(reason) = aggregator.add(&site, &header, &mut body) {
+                // One site's upload must not be everybody's failure.
+                let refused = Refusal::new(&site, Stage::TaskResult, reason.clone());
+                refusals.push(refused.in_round(number));
+                answered.retain(|name| *name != site);
+                unfit = Some(reason);
+            }
         }
         let patience = self.settings.round_timeout;
         let mut exchange = Exchange::new(self.federation, &self.runtime, self.cancel, patience);
         let sum = aggregator.finish(&mut exchange);
         drop(exchange);
         self.stopped()?;
-        let mut sum = sum.map_err(|reason| self.unsealed(number, reason))?;
+        let mut sum = sum.map_err(|reason| self.unsealed(number, unfit.unwrap_or(reason)))?;
         if equal {
             // Under a seal every update counts once: a weight would have to be multiplied in before.
             let uploads = f64::from(sum.uploads);
             sum.weights.values_mut().for_each(|weight| *weight = uploads);
         }
-        let mut refusals = refusals;
         let refused = self.federation.take_refused_frames().into_iter();
         refusals.extend(refused.map(refusal));
+        let mut dropped = closed.dropped;
+        dropped.retain(|name| !refusals.iter().any(|refusal| refusal.site == *name));
         let message = Message::new(self.promise.task, self.promise.kind, Content::Plain(sum.sum));
         let message = self
             .federation
@@ -245,7 +267,7 @@ impl Rounds<'_> {
                 round: number,
                 answered,
                 refusals,
-                dropped: closed.dropped,
+                dropped,
                 metrics: Metrics::default(),
                 bytes_up: closed.bytes_up,
                 bytes_down: closed.bytes_down,

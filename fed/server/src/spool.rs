@@ -25,7 +25,6 @@ pub(crate) struct Incoming {
 pub(crate) struct Whole {
     header: UploadHeader,
     file: SpooledTempFile,
-    len: u64,
 }
 
 fn storage(error: std::io::Error) -> Reason {
@@ -45,9 +44,12 @@ impl Incoming {
     pub(crate) fn finish(mut self) -> Result<Whole, Reason> {
         self.check.finish()?;
         self.file.seek(SeekFrom::Start(0)).map_err(storage)?;
-        finite(&self.head.header.schema, &mut self.file)?;
-        self.file.seek(SeekFrom::Start(0)).map_err(storage)?;
-        Ok(Whole { header: self.head.header, file: self.file, len: self.head.body_len })
+        // What is sealed holds no floats, and can be looked at by nobody.
+        if !self.head.is_sealed() {
+            finite(&self.head.header.schema, &mut self.file)?;
+            self.file.seek(SeekFrom::Start(0)).map_err(storage)?;
+        }
+        Ok(Whole { header: self.head.header, file: self.file })
     }
 }
 
@@ -84,7 +86,7 @@ impl Whole {
 
     /// Bytes of the body.
     pub(crate) fn len(&self) -> u64 {
-        self.len
+        self.header.len
     }
 
     pub(crate) fn into_parts(self) -> (UploadHeader, impl Read) {
@@ -108,6 +110,7 @@ mod tests {
             metrics: Default::default(),
             receipt: None,
             seal: None,
+            len: 0,
             digest: [0; 32],
         };
         Head::new(header, [body])

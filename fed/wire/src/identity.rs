@@ -50,6 +50,14 @@ pub struct Credentials {
     pub ca: String,
 }
 
+impl Credentials {
+    /// What a kit holds already; `None` where something is missing.
+    pub fn of_kit(kit: &Path) -> Option<Self> {
+        let read = |name: &str| std::fs::read_to_string(kit.join(name)).ok();
+        Some(Self { key: read("key.pem")?, certificate: read("cert.pem")?, ca: read("ca.pem")? })
+    }
+}
+
 /// A CA that certifies a federation's server and sites.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 

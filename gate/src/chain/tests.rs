@@ -82,8 +82,17 @@ fn a_seal_shares_the_noise() {
     let chain = Chain::compile(&policy, &job(""), &promise, &registry(), "local").unwrap();
     let event = chain.events()[0];
     assert_eq!((event.sharers, event.mechanism.noise_multiplier()), (Some(3), 4.0));
-    let sigma = 4.0 * bound().lattice_units as f64 / 3f64.sqrt();
+    let coarse = bound().coarser(8);
+    assert_eq!(chain.promise().bound, Some(coarse));
+    let sigma = 4.0 * coarse.lattice_units as f64 / 3f64.sqrt();
     assert!((event.mechanism.deviation_units() / sigma - 1.0).abs() < 1e-12);
+    // Peers have to add as much, and a number may be a record's bound for each record and twelve
+    // deviations beyond.
+    let terms = chain.terms(None).unwrap();
+    assert_eq!(terms.noise, (sigma * sigma).floor() as u64);
+    let records = policy.datasets.values().next().unwrap().records;
+    let most = records * coarse.lattice_units + (12.0 * sigma).ceil() as u64;
+    assert!(terms.most.abs_diff(most) <= 1, "{} {most}", terms.most);
     let ledger = crate::testing::ledger(&policy);
     let alone = chain.epsilon_if_seal_broken(&*ledger, "local", 20).unwrap().unwrap();
     // ρ = 20·3/32 instead of 20/32.

@@ -46,6 +46,7 @@ pub(crate) struct Hello {
     pub(crate) min_sites: u32,
     pub(crate) colluders: u32,
     pub(crate) most: u64,
+    pub(crate) noise: u64,
     pub(crate) step: Step,
     pub(crate) credential: Vec<u8>,
     pub(crate) signature: Signature,
@@ -59,9 +60,10 @@ impl Hello {
         credential: Vec<u8>,
         signer: &SigningKey,
     ) -> Self {
-        let Terms { min_sites, colluders, most, step, .. } = *terms;
+        let Terms { min_sites, colluders, most, noise, step, .. } = *terms;
+        let signature = [0; 64];
         let mut hello =
-            Self { key, min_sites, colluders, most, step, credential, signature: [0; 64] };
+            Self { key, min_sites, colluders, most, noise, step, credential, signature };
         hello.signature = signer.sign(&hello.statement(greeting));
         hello
     }
@@ -74,6 +76,7 @@ impl Hello {
             .number(self.min_sites.into())
             .number(self.colluders.into())
             .number(self.most)
+            .number(self.noise)
             .bytes(&self.step.exponent().to_le_bytes())
             .bytes(&self.credential)
             .finish()
@@ -97,7 +100,12 @@ impl Hello {
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.raw(&self.key).u32(self.min_sites).u32(self.colluders).u64(self.most);
+        writer
+            .raw(&self.key)
+            .u32(self.min_sites)
+            .u32(self.colluders)
+            .u64(self.most)
+            .u64(self.noise);
         writer.i16(self.step.exponent()).bytes(&self.credential).raw(&self.signature);
     }
 
@@ -107,6 +115,7 @@ impl Hello {
             min_sites: reader.u32("min-sites")?,
             colluders: reader.u32("colluders")?,
             most: reader.u64("most")?,
+            noise: reader.u64("noise")?,
             step: Step::new(reader.i16("step")?)
                 .ok_or(privet_crypto::DecodeError::Invalid("step"))?,
             credential: reader.bytes(MAX_CREDENTIAL, "credential")?.to_vec(),

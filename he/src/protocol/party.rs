@@ -20,12 +20,11 @@ use crate::coding::{Encoding, Layout};
 pub(crate) struct Roster(Vec<Certified>);
 
 impl Roster {
-    /// Everybody who says hello in the first round, by name.
+    /// These sites, by name.
     ///
     /// # Errors
     /// When two have one name or one key.
-    fn of(members: &[Member]) -> Result<Self, Reason> {
-        let sites: Vec<Certified> = members.iter().map(|member| member.site.clone()).collect();
+    pub(crate) fn of(sites: Vec<Certified>) -> Result<Self, Reason> {
         let distinct = |keys: BTreeSet<&[u8]>| keys.len() == sites.len();
         let ascending = sites.windows(2).all(|pair| pair[0].name < pair[1].name);
         let keys = distinct(sites.iter().map(|site| &site.signing[..]).collect());
@@ -54,8 +53,7 @@ impl Roster {
     fn digest(&self) -> Digest {
         let mut transcript = Transcript::new("privet/he/roster/v1").number(self.0.len() as u64);
         for site in &self.0 {
-            transcript =
-                transcript.bytes(site.name.as_bytes()).bytes(&site.key).bytes(&site.signing);
+            transcript = transcript.bytes(site.name.as_bytes()).bytes(&site.signing);
         }
         transcript.finish()
     }
@@ -90,13 +88,19 @@ impl Roster {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hellos {
     pub(crate) greeting: Greeting,
+    /// Credentials of the whole roster, by name, for sites that have no memory of it.
+    pub(crate) roster: Vec<Vec<u8>>,
     pub(crate) hellos: Vec<Hello>,
 }
 
 impl Hellos {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.bytes(&self.greeting.encode()).count(self.hellos.len());
+        writer.bytes(&self.greeting.encode()).count(self.roster.len());
+        for credential in &self.roster {
+            writer.bytes(credential);
+        }
+        writer.count(self.hellos.len());
         self.hellos.iter().for_each(|hello| hello.write(&mut writer));
         writer.finish()
     }
@@ -107,13 +111,18 @@ impl Hellos {
         let mut inner = Reader::new(greeting);
         inner.u8("greeting").map_err(malformed)?;
         let greeting = Greeting::decode(inner)?;
+        let mut roster = Vec::new();
+        for _ in 0..reader.count(MAX_SITES as usize, "roster").map_err(malformed)? {
+            let credential = reader.bytes(MAX_CREDENTIAL, "credential").map_err(malformed)?;
+            roster.push(credential.to_vec());
+        }
         let count = reader.count(MAX_SITES as usize, "hellos").map_err(malformed)?;
         let mut hellos = Vec::new();
         for _ in 0..count {
             hellos.push(Hello::read(&mut reader).map_err(malformed)?);
         }
         reader.end().map_err(malformed)?;
-        Ok(Self { greeting, hellos })
+        Ok(Self { greeting, roster, hellos })
     }
 }
 
@@ -140,7 +149,7 @@ pub(crate) struct Party {
 }
 
 impl Party {
-    /// What hellos make, with the roster of the job's first round or, in that round, none.
+    /// What hellos make, with the roster as it is remembered, if it is.
     ///
     /// # Errors
     /// When a hello is not good, is not of the roster, or their terms cannot be met together.
@@ -149,13 +158,20 @@ impl Party {
         roster: Option<&Roster>,
         vouching: &dyn Vouching,
     ) -> Result<(Greeting, Self), Reason> {
-        let Hellos { greeting, hellos } = Hellos::decode(session)?;
+        let Hellos { greeting, roster: credentials, hellos } = Hellos::decode(session)?;
         let mut members = Vec::with_capacity(hellos.len());
         for hello in hellos {
             let site = hello.check(&greeting, vouching)?;
             members.push(Member { index: 0, site, hello });
         }
-        let roster = roster.cloned().map_or_else(|| Roster::of(&members), Ok)?;
+        // A site's own memory of the roster comes before what the server says of it.
+        let roster = match roster {
+            Some(roster) => roster.clone(),
+            None => {
+                let certified = credentials.iter().map(|bytes| vouching.certified(bytes));
+                Roster::of(certified.collect::<Result<_, _>>()?)?
+            }
+        };
         let mut last = None;
         for member in &mut members {
             let position = roster.position(&member.site);
@@ -219,7 +235,7 @@ impl Party {
     /// # Errors
     /// When they do not.
     pub(crate) fn allowed_by(&self, terms: &Terms, own: &Certified) -> Result<(), Reason> {
-        let unknown = self.roster.sites().iter().filter(|site| !counts(terms, own, site)).count();
+        let unknown = self.roster.sites().iter().filter(|site| !pinned(terms, own, site)).count();
         let hostile = u64::from(terms.colluders) + unknown as u64;
         let (n, t) = (u64::from(self.roster.len()), u64::from(self.threshold));
         if hostile >= t || n + hostile >= 2 * t {
@@ -230,7 +246,18 @@ impl Party {
             );
             return Err(Reason::new(Code::RosterUnpinned, detail));
         }
-        self.enough(terms, own, self.members.iter().map(|member| &member.site))
+        // Every set that reaches the threshold then has enough members that count, whoever of the others
+        // is in it: this site's refusal to answer would not keep others from opening its sum.
+        let short = self.members.iter().filter(|member| !counts(terms, own, member)).count();
+        if t < u64::from(terms.min_sites) + short as u64 {
+            let detail = format!(
+                "{short} sites are not pinned or add less noise than this one: a sum of {t} sites could \
+                 have fewer than {} that count",
+                terms.min_sites
+            );
+            return Err(Reason::new(Code::TooFewHonest, detail));
+        }
+        self.enough(terms, own, self.members.iter())
     }
 
     /// Whether so many sites that count are in a sum.
@@ -241,9 +268,9 @@ impl Party {
         &self,
         terms: &Terms,
         own: &Certified,
-        sites: impl Iterator<Item = &'a Certified>,
+        members: impl Iterator<Item = &'a Member>,
     ) -> Result<(), Reason> {
-        let known = sites.filter(|site| counts(terms, own, site)).count();
+        let known = members.filter(|member| counts(terms, own, member)).count();
         if (known as u64) < u64::from(terms.min_sites) {
             let detail =
                 format!("{known} sites that count are in the sum, at least {}", terms.min_sites);
@@ -253,8 +280,13 @@ impl Party {
     }
 }
 
-/// Whether a site counts for another's terms: itself does.
-fn counts(terms: &Terms, own: &Certified, site: &Certified) -> bool {
+/// Whether a member counts for a site's terms: it is known by its key, and adds no less noise.
+fn counts(terms: &Terms, own: &Certified, member: &Member) -> bool {
+    pinned(terms, own, &member.site) && member.hello.noise >= terms.noise
+}
+
+/// Whether a site is known to another by its key; itself is.
+fn pinned(terms: &Terms, own: &Certified, site: &Certified) -> bool {
     site.signing == own.signing || terms.pins.as_ref().is_none_or(|pins| pins.contains(&site.key))
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn digest(statements: &[Statement]) -> Digest {
         transcript = transcript
             .number(statement.index.into())
             .bytes(&statement.body.0)
+            .bytes(&statement.salt)
             .bytes(&statement.shares.0);
     }
     transcript.finish()

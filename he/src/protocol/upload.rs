@@ -20,6 +20,8 @@ pub(crate) struct Statement {
     pub(crate) index: u32,
     /// Of the sealed integers.
     pub(crate) body: Digest,
+    /// Drawn with the upload's other secrets; the keys of its shares depend on it.
+    pub(crate) salt: [u8; 32],
     /// Root over the shares that it deals.
     pub(crate) shares: Digest,
     pub(crate) signature: Signature,
@@ -30,10 +32,11 @@ impl Statement {
         context: Digest,
         index: u32,
         body: Digest,
+        salt: [u8; 32],
         shares: Digest,
         signer: &SigningKey,
     ) -> Self {
-        let mut statement = Self { context, index, body, shares, signature: [0; 64] };
+        let mut statement = Self { context, index, body, salt, shares, signature: [0; 64] };
         statement.signature = signer.sign(&statement.digest());
         statement
     }
@@ -43,6 +46,7 @@ impl Statement {
             .bytes(&self.context.0)
             .number(self.index.into())
             .bytes(&self.body.0)
+            .bytes(&self.salt)
             .bytes(&self.shares.0)
             .finish()
     }
@@ -52,7 +56,8 @@ impl Statement {
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.raw(&self.context.0).u32(self.index).raw(&self.body.0).raw(&self.shares.0);
+        writer.raw(&self.context.0).u32(self.index).raw(&self.body.0);
+        writer.raw(&self.salt).raw(&self.shares.0);
         writer.raw(&self.signature);
     }
 
@@ -61,6 +66,7 @@ impl Statement {
             context: Digest(reader.digest("context")?),
             index: reader.u32("index")?,
             body: Digest(reader.digest("body")?),
+            salt: reader.digest("salt")?,
             shares: Digest(reader.digest("shares")?),
             signature: reader.signature("signature")?,
         })
