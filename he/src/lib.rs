@@ -29,6 +29,8 @@ pub mod cuda;
 #[cfg(feature = "tfhe")]
 pub mod glwe;
 pub mod mac;
+#[cfg(test)]
+mod opener;
 pub mod protocol;
 pub mod rlwe;
 pub mod server;

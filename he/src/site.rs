@@ -369,3 +369,24 @@ fn seal_values(
     }
     Ok(body)
 }
+
+#[cfg(test)]
+impl Site {
+    /// All shares that this site can open of others' uploads, as one that colludes would.
+    pub(crate) fn loot(
+        &self,
+        uploads: &std::collections::BTreeMap<u32, (Dealt, Vec<u32>)>,
+    ) -> std::collections::BTreeMap<u32, Share> {
+        let Phase::Sealed(round) = &self.phase else { panic!("a sealed round") };
+        let degree = round.layout.encoding().set().degree();
+        let share = |(&from, (dealt, _)): (&u32, &(Dealt, Vec<u32>))| {
+            let (_, sealed) = dealt.shares.iter().find(|(to, _)| *to == round.index)?;
+            let context = salted(&round.context, &dealt.statement.salt);
+            let to = round.index;
+            let route = Route { context: &context, purpose: SHARE, from, to };
+            let key = round.secret.key(&round.party.member(from)?.hello.key, route).ok()?;
+            Some((from, Share::decode(&key.open(sealed).ok()?, degree).ok()?))
+        };
+        uploads.iter().filter_map(share).collect()
+    }
+}

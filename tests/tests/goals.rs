@@ -55,11 +55,11 @@ fn check(example: &str, at_1: f64, at_8: f64) {
 #[test]
 #[ignore = "a few minutes: four budgets over 25 splits"]
 fn hospitals_reach_their_accuracy() {
-    check("hospitals", 0.925, 0.945);
+    check("hospitals", 0.93, 0.95);
 }
 
 #[test]
 #[ignore = "a few minutes: four budgets over 25 splits"]
 fn digits_reach_their_accuracy() {
-    check("digits", 0.74, 0.92);
+    check("digits", 0.88, 0.945);
 }

@@ -59,3 +59,23 @@ fn durations_have_units() {
         assert_eq!(parse_duration(bad), None, "{bad}");
     }
 }
+
+/// What a seal is bound to: everything that decides an answer, and not how many rounds are left.
+#[test]
+fn an_offers_digest_is_of_the_whole_job() {
+    let offer = Offer {
+        run: "a".into(),
+        job: "learning-rate = 0.1".into(),
+        features: Some("age = [0.0, 100.0]".into()),
+        rounds: None,
+    };
+    let differs = |change: fn(&mut Offer)| {
+        let mut other = offer.clone();
+        change(&mut other);
+        other.digest() != offer.digest()
+    };
+    assert!(differs(|offer| offer.run.push('b')));
+    assert!(differs(|offer| offer.job = "learning-rate = 1e-300".into()));
+    assert!(differs(|offer| offer.features = Some("age = [0.0, 10.0]".into())));
+    assert!(!differs(|offer| offer.rounds = Some(3)));
+}

@@ -102,7 +102,7 @@ impl Layout {
         self.mac
     }
 
-    /// Number of blocks, each of [`crate::coding::params::Set::degree`] coefficients.
+    /// Number of blocks, each of [`crate::rlwe::Set::degree`] coefficients.
     pub fn blocks(&self) -> u64 {
         let used = self.value_end() + MIN_PADS;
         used.div_ceil(self.encoding.set().degree() as u64)

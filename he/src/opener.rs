@@ -1,0 +1,203 @@
+//! Everything that the server and one site ever held of a round, given to an attacker. It opens the sum
+//! that was agreed on; it opens no single upload and no sum over other sites.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use privet_core::seal::{Certified, Channel, ServerSeal, SiteSeal, Terms, Vouching};
+use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
+use privet_core::tensor::{Dtype, Schema, Shape, Slot};
+use privet_core::{Code, Reason};
+use privet_crypto::{Digest, Seed, SigningKey};
+use privet_store::Store;
+
+use crate::coding::{Decoder, Layout};
+use crate::protocol::party::Party;
+use crate::protocol::survivors::Answer;
+use crate::protocol::upload::Dealt;
+use crate::rlwe::block::add_into;
+use crate::rlwe::{KeySum, Opener, Ring};
+use crate::server::Server;
+use crate::shamir::{Share, reconstruct};
+use crate::site::{Identity, Site};
+
+const SITES: u8 = 5;
+const TASK: [u8; 32] = [3; 32];
+
+struct Names;
+
+impl Vouching for Names {
+    fn certified(&self, credential: &[u8]) -> Result<Certified, Reason> {
+        match credential {
+            [site @ 0..SITES] => Ok(Certified {
+                name: site.to_string(),
+                key: [*site; 32],
+                signing: signer(*site).public().0,
+            }),
+            _ => Err(Reason::new(Code::NotAdmitted, "nobody")),
+        }
+    }
+}
+
+fn signer(site: u8) -> SigningKey {
+    SigningKey::from_seed(&Seed::from_bytes([site; 32]))
+}
+
+/// The network, which keeps all it carries.
+struct Tapped<'a> {
+    sites: &'a mut [Site],
+    waiting: VecDeque<(String, Vec<u8>)>,
+    answers: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Channel for Tapped<'_> {
+    fn send(&mut self, to: &str, frame: Vec<u8>) {
+        let site: usize = to.parse().unwrap();
+        let answer = self.sites[site].frame(&frame).unwrap();
+        self.answers.lock().unwrap().push(answer.clone());
+        self.waiting.push_back((to.to_owned(), answer));
+    }
+
+    fn receive(&mut self) -> Option<(String, Vec<u8>)> {
+        self.waiting.pop_front()
+    }
+}
+
+/// What the attacker has: the session, each upload with what was said beside it, the answers, and how
+/// to open what was sealed to its own site.
+struct Loot {
+    party: Party,
+    layout: Layout,
+    context: Digest,
+    uploads: BTreeMap<u32, (Dealt, Vec<u32>)>,
+    answers: Vec<Answer>,
+    /// Shares that its site holds of each other's key.
+    own: BTreeMap<u32, Share>,
+    index: u32,
+}
+
+fn schema() -> Schema {
+    let slot = Slot { shape: Shape::new(vec![3]).unwrap(), dtype: Dtype::F32 };
+    [("w".to_owned(), slot)].into_iter().collect()
+}
+
+fn update(site: u32) -> Vec<i64> {
+    vec![i64::from(site) * 1000 + 1, -77, 5]
+}
+
+fn round() -> Loot {
+    let step = Step::new(12).unwrap();
+    let terms = Terms { min_sites: 4, colluders: 1, most: 1 << 20, noise: 0, step, pins: None };
+    let mut sites: Vec<Site> = (0..SITES)
+        .map(|site| {
+            let identity = Identity { credential: vec![site], signer: signer(site) };
+            let store = Store::in_memory().unwrap();
+            Site::new("run".into(), terms.clone(), identity, Arc::new(Names), store).unwrap()
+        })
+        .collect();
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    fn tap<'a>(sites: &'a mut [Site], answers: &Arc<Mutex<Vec<Vec<u8>>>>) -> Tapped<'a> {
+        Tapped { sites, waiting: VecDeque::new(), answers: answers.clone() }
+    }
+    let mut server = Server::new("run".into(), Arc::new(Names), Store::in_memory().unwrap());
+    let names: BTreeSet<String> = (0..SITES).map(|site| site.to_string()).collect();
+    let session = server.greet(&names, &mut tap(&mut sites, &answers)).unwrap();
+    let mut sum = server.sum(TASK, &schema()).unwrap();
+    let mut uploads = BTreeMap::new();
+    for (index, site) in sites.iter_mut().enumerate() {
+        site.begin(TASK, &session.bytes, &schema()).unwrap();
+        let shape = Shape::new(vec![3]).unwrap();
+        let tensor = LatticeTensor::new(shape, update(index as u32)).unwrap();
+        let lattice = Lattice::new(step, [("w".to_owned(), tensor)].into());
+        let sealed = site.seal(&lattice, 1.0).unwrap();
+        let body: Vec<u8> = sealed.body.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let header = crate::server::tests_header(&sealed, &body);
+        sum.add(&index.to_string(), &header, &mut &body[..]).unwrap();
+        let dealt = Dealt::decode(&sealed.statement).unwrap();
+        uploads.insert(index as u32, (dealt, sealed.body));
+    }
+    let index = u32::from(SITES) - 1;
+    let own = sites[index as usize].loot(&uploads);
+    answers.lock().unwrap().clear();
+    assert_eq!(sum.finish(&mut tap(&mut sites, &answers)).unwrap().uploads, u32::from(SITES));
+    let answers: Vec<Vec<u8>> = std::mem::take(&mut *answers.lock().unwrap());
+    let answers = answers.iter().map(|bytes| Answer::decode(bytes).unwrap()).collect();
+    let (greeting, party) = Party::new(&session.bytes, None, &Names).unwrap();
+    let layout = party.layout(3).unwrap();
+    let context = party.context(&greeting, &TASK, &layout);
+    Loot { party, layout, context, uploads, answers, own, index }
+}
+
+impl Loot {
+    /// Tries to open the sum of some uploads with a key.
+    fn open(&self, sites: &[u32], key: &[i32]) -> Option<Vec<i64>> {
+        let ring = Ring::new(self.layout.encoding().set());
+        let mut sum = vec![0u32; self.uploads[&0].1.len()];
+        for site in sites {
+            add_into(&ring, &mut sum, &self.uploads[site].1).unwrap();
+        }
+        let key = KeySum::new(&ring, u32::from(SITES), key).ok()?;
+        let mut opened = vec![0; ring.set().degree()];
+        Opener::new(&ring, &self.context.0, key).open(0, &sum, &mut opened).ok()?;
+        let mut decoder = Decoder::new(self.layout, sites.len() as u32).ok()?;
+        let mut values = Vec::new();
+        decoder.block(&opened, &mut values).ok()?;
+        decoder.finish().ok().map(|_| values)
+    }
+
+    /// Every key that it can put together for some sites: of the answers, of the answers less what its
+    /// own site dealt, of its own shares, and of mixtures.
+    fn keys(&self, sites: &[u32]) -> Vec<Vec<i32>> {
+        let degree = self.layout.encoding().set().degree();
+        let mut keys = vec![vec![0; degree]];
+        let answers = || {
+            let share =
+                |answer: &Answer| (answer.index + 1, Share::decode(&answer.share, degree).unwrap());
+            self.answers.iter().map(share).collect::<Vec<_>>()
+        };
+        let t = self.party.threshold as usize;
+        keys.extend(reconstruct(&answers(), t, u32::from(SITES)));
+        // Its own shares of these sites' keys, in the place of its answer.
+        let mut forged = answers();
+        let mut own: Option<Share> = None;
+        for site in sites {
+            if let Some(share) = self.own.get(site) {
+                match &mut own {
+                    None => own = Share::decode(&share.encode(), degree).ok(),
+                    Some(own) => own.add(share).unwrap(),
+                }
+            }
+        }
+        if let Some(own) = own {
+            let alone = [(self.index + 1, Share::decode(&own.encode(), degree).unwrap())];
+            for t in 1..=t {
+                keys.extend(reconstruct(&alone, t, u32::from(SITES)));
+            }
+            forged.retain(|(point, _)| *point != self.index + 1);
+            forged.truncate(t - 1);
+            forged.push((self.index + 1, own));
+            keys.extend(reconstruct(&forged, t, u32::from(SITES)));
+        }
+        keys
+    }
+}
+
+#[test]
+fn the_agreed_sum_opens_and_nothing_else() {
+    let loot = round();
+    let all: Vec<u32> = (0..u32::from(SITES)).collect();
+    let wanted: Vec<i64> =
+        (0..3).map(|at| all.iter().map(|&site| update(site)[at]).sum()).collect();
+    let mut opened = 0;
+    for mask in 1u32..1 << SITES {
+        let sites: Vec<u32> = all.iter().copied().filter(|site| mask >> site & 1 == 1).collect();
+        for key in loot.keys(&sites) {
+            if let Some(values) = loot.open(&sites, &key) {
+                assert_eq!(sites, all, "a sum over {sites:?} opened");
+                assert_eq!(values, wanted);
+                opened += 1;
+            }
+        }
+    }
+    assert!(opened > 0, "the agreed sum did not open");
+}
