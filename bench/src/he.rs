@@ -23,6 +23,9 @@ use crate::machine::{Machine, peak_rss};
 pub enum Scheme {
     /// Key-additive RLWE; nobody holds a key.
     Threshold,
+    /// Zama's `tfhe`, under a key that all sites hold.
+    #[cfg(feature = "tfhe")]
+    Tfhe,
     /// Not at all: 32-bit floats, for comparison.
     Plain,
 }
@@ -123,6 +126,8 @@ pub fn run(options: &Options) -> Result<Measured, Reason> {
     pool.install(|| match options.scheme {
         Scheme::Plain => plain(options),
         Scheme::Threshold => threshold(options),
+        #[cfg(feature = "tfhe")]
+        Scheme::Tfhe => tfhe(options),
     })
 }
 
@@ -151,10 +156,10 @@ struct Times {
 }
 
 /// Runs the steps over all sites; of each step the fastest is taken.
-fn measure(
+fn measure<Word>(
     options: &Options,
-    mut seal: impl FnMut(&[f32], &mut Vec<u32>) -> Result<(), Reason>,
-    mut add: impl FnMut(&[u32]) -> Result<(), Reason>,
+    mut seal: impl FnMut(&[f32], &mut Vec<Word>) -> Result<(), Reason>,
+    mut add: impl FnMut(&[Word]) -> Result<(), Reason>,
 ) -> Result<(f64, f64, Vec<f64>), Reason> {
     let params = options.params as usize;
     let (mut encrypt, mut adding) = (f64::INFINITY, f64::INFINITY);
@@ -174,13 +179,7 @@ fn measure(
     Ok((encrypt, adding, exact))
 }
 
-fn report(
-    options: &Options,
-    times: &Times,
-    exact: &[f64],
-    wire: u64,
-    threshold: Option<(&Encoding, &Ring)>,
-) -> Measured {
+fn report(options: &Options, times: &Times, exact: &[f64], facts: &Facts) -> Measured {
     let sites = f64::from(options.sites);
     let error = |(mean, sum): (&f32, &f64)| (f64::from(*mean) - sum / sites).abs();
     let errors = times.mean.par_iter().zip(exact).map(error);
@@ -190,31 +189,37 @@ fn report(
     let mut machine = Machine::this();
     machine.threads = options.threads;
     machine.backend = Backend::fastest().as_str().to_owned();
-    let peers = u64::from(options.sites.saturating_sub(1));
-    let share = |ring: &Ring| Share::encoded_len(ring.set().degree()) as u64 + 16;
     Measured {
         scheme: options.scheme,
         params: options.params,
         sites: options.sites,
         threads: options.threads,
-        bits: threshold.map_or(24, |(encoding, _)| encoding.bits()),
-        exact: threshold.is_some(),
-        failure_log2: threshold.map(|(encoding, _)| {
-            let reach = encoding.delta().div_ceil(2);
-            log2_tail(options.sites, reach) + (encoding.value_coefficients() as f64).log2()
-        }),
+        bits: facts.bits,
+        exact: facts.exact,
+        failure_log2: facts.failure_log2,
         encrypt_ns_per_param: per_param(times.encrypt),
         add_ns_per_param_per_site: per_param(times.add),
         open_ns_per_param: per_param(times.open),
-        wire_bytes_per_param: wire as f64 / options.params as f64,
-        share_bytes_per_site: threshold.map_or(0, |(_, ring)| peers * share(ring)),
+        wire_bytes_per_param: facts.wire as f64 / options.params as f64,
+        share_bytes_per_site: facts.shares,
         max_abs_error,
         rms_error: (squares / options.params as f64).sqrt(),
-        security_bits: threshold.map(|(_, ring)| ring.set().security_bits().by_theorem),
+        security_bits: facts.security_bits,
         peak_rss_bytes: peak_rss(),
         machine,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+/// What a report says of the scheme, besides times and errors.
+#[derive(Default)]
+struct Facts {
+    bits: u32,
+    exact: bool,
+    failure_log2: Option<f64>,
+    wire: u64,
+    shares: u64,
+    security_bits: Option<u32>,
 }
 
 /// Blocks that are quantised together, so that all threads have some.
@@ -295,7 +300,18 @@ fn threshold(options: &Options) -> Result<Measured, Reason> {
     let open = began.elapsed().as_secs_f64();
     let mean = fixed.floats(&sums, f64::from(options.sites)).collect();
     let times = Times { encrypt, add: adding, open, mean };
-    Ok(report(options, &times, &exact, 4 * words as u64, Some((&encoding, &ring))))
+    let reach = encoding.delta().div_ceil(2);
+    let coefficients = encoding.value_coefficients() as f64;
+    let share = Share::encoded_len(set.degree()) as u64 + 16;
+    let facts = Facts {
+        bits: encoding.bits(),
+        exact: true,
+        failure_log2: Some(log2_tail(options.sites, reach) + coefficients.log2()),
+        wire: 4 * words as u64,
+        shares: u64::from(options.sites.saturating_sub(1)) * share,
+        security_bits: Some(set.security_bits().by_theorem),
+    };
+    Ok(report(options, &times, &exact, &facts))
 }
 
 fn plain(options: &Options) -> Result<Measured, Reason> {
@@ -316,5 +332,44 @@ fn plain(options: &Options) -> Result<Measured, Reason> {
     let mean: Vec<f32> = sum.iter().map(|x| (x / sites) as f32).collect();
     let open = began.elapsed().as_secs_f64();
     let times = Times { encrypt, add: adding, open, mean };
-    Ok(report(options, &times, &exact, 4 * options.params, None))
+    let facts = Facts { bits: 24, wire: 4 * options.params, ..Facts::default() };
+    Ok(report(options, &times, &exact, &facts))
+}
+
+/// Under one key of all sites; 18 bits a number unless others are asked for, which are eight bytes for two.
+#[cfg(feature = "tfhe")]
+fn tfhe(options: &Options) -> Result<Measured, Reason> {
+    use privet::he::glwe::{GroupKey, Packing, Sum, open, seal};
+
+    let bits = options.bits.unwrap_or(18).clamp(2, 52);
+    let most = (1u64 << (bits - 1)) - 1;
+    let packing = Packing::within(most, options.sites, options.params).map_err(|e| failed(&e))?;
+    let fixed = FixedPoint::new(1.0, most).map_err(|e| failed(&e))?;
+    let seed = Seed::from_os().map_err(|e| failed(&e))?;
+    let key = GroupKey::new(packing.set(), &seed).map_err(|e| failed(&e))?;
+    let context = [7; 32];
+    let sealing = |values: &[f32], body: &mut Vec<u8>| {
+        let mut integers = Vec::with_capacity(values.len());
+        fixed.integers(values, &mut integers).map_err(|e| failed(&e))?;
+        let fresh = Seed::from_os().map_err(|e| failed(&e))?;
+        *body = seal(&key, &packing, &context, &integers, fresh).map_err(|e| failed(&e))?;
+        Ok(())
+    };
+    let mut sum = Sum::new(packing, &context).map_err(|e| failed(&e))?;
+    let add = |body: &[u8]| sum.add(body).map_err(|e| failed(&e));
+    let (encrypt, adding, exact) = measure(options, sealing, add)?;
+    let began = Instant::now();
+    let sums = open(&key, &sum).map_err(|e| failed(&e))?;
+    let opening = began.elapsed().as_secs_f64();
+    let mean = fixed.floats(&sums, f64::from(options.sites)).collect();
+    let times = Times { encrypt, add: adding, open: opening, mean };
+    let facts = Facts {
+        bits,
+        exact: true,
+        failure_log2: (!packing.never_fails()).then_some(-40.0),
+        wire: packing.bytes(),
+        shares: 0,
+        security_bits: Some(132),
+    };
+    Ok(report(options, &times, &exact, &facts))
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::chain::{Chain, CompileError};
 use crate::job::Job;
-use crate::policy::{CA_TRUSTED, Dataset, Policy};
+use crate::policy::{CA_TRUSTED, Dataset, Policy, Protect};
 
 /// One tensor that leaves.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -197,10 +197,12 @@ fn allowed(
     let warnings = warnings(policy, chain, &privacy);
     let not_covered = not_covered(policy, chain, registry);
     let line = policy.line(&chain.rule);
-    let form = match (chain.flow.protection, paid) {
-        (Protection::Lattice, true) => "integers with noise",
-        (Protection::Lattice, false) => "clipped integers, no noise",
-        (Protection::Plain, _) => "as it is",
+    let form = match (chain.flow.protection, paid, &chain.seal) {
+        (Protection::Lattice, true, None) => "integers with noise",
+        (Protection::Lattice, false, None) => "clipped integers, no noise",
+        (Protection::Lattice, true, Some(_)) => "sealed integers with a share of the noise",
+        (Protection::Lattice, false, Some(_)) => "sealed integers, no noise",
+        (Protection::Plain, ..) => "as it is",
     };
     let leaves: Vec<Leaf> = chain
         .flow
@@ -424,10 +426,11 @@ fn who_sees_it(chain: &Chain, privacy: &Privacy) -> String {
             rounded_up(epsilon)
         )
     });
+    let Protect { min_sites, colluders, .. } = seal;
     format!(
-        "Nobody sees this site's updates; the server sees sums over at least {} sites, of which {} may \
-         collude with it.{alone}",
-        seal.min_sites, seal.colluders
+        "Nobody sees this site's updates, which leave sealed; the server sees sums over at least \
+         {min_sites} sites, of which {colluders} may collude with it. Of n sites, the larger of \
+         {min_sites} and ⌊(n + {colluders})/2⌋ + 1 must help to open a sum.{alone}"
     )
 }
 

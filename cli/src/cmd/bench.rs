@@ -37,8 +37,8 @@ pub(crate) enum Command {
         /// Sites.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=390))]
         sites: u32,
-        /// threshold: nobody holds a key; plain: 32-bit floats in the clear.
-        #[arg(long, value_parser = ["threshold", "plain"])]
+        /// threshold: nobody holds a key; tfhe: every site does; plain: 32-bit floats in the clear.
+        #[arg(long, value_parser = ["threshold", "tfhe", "plain"])]
         scheme: Option<String>,
         /// Bits of a number with its sign; the most that four bytes hold when left out.
         #[arg(long)]
@@ -85,6 +85,14 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             };
             let one = match scheme.as_deref() {
                 Some("plain") => Some(he::Scheme::Plain),
+                #[cfg(feature = "tfhe")]
+                Some("tfhe") => Some(he::Scheme::Tfhe),
+                #[cfg(not(feature = "tfhe"))]
+                Some("tfhe") => {
+                    let help =
+                        "build with `--features tfhe`; docs/he.md says what its licence means";
+                    return Err(Failed::usage("this privet was built without tfhe").help(help));
+                }
                 Some(_) => Some(he::Scheme::Threshold),
                 // A document is of one scheme.
                 None if out.is_json() => Some(he::Scheme::Threshold),
@@ -98,9 +106,13 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
                     });
                 }
                 None => {
-                    for (at, scheme) in
-                        [he::Scheme::Threshold, he::Scheme::Plain].into_iter().enumerate()
-                    {
+                    let schemes = [
+                        he::Scheme::Threshold,
+                        #[cfg(feature = "tfhe")]
+                        he::Scheme::Tfhe,
+                        he::Scheme::Plain,
+                    ];
+                    for (at, scheme) in schemes.into_iter().enumerate() {
                         let measured = he::run(&options(scheme))?;
                         if at == 0 {
                             out.say(&he::heading(&measured));
