@@ -8,7 +8,7 @@ use privet::he::coding::fixed_point::FixedPoint;
 use privet::he::coding::params::log2_tail;
 use privet::he::coding::{Decoder, Encoding, Layout};
 use privet::he::rlwe::block::add_into;
-use privet::he::rlwe::{Backend, Key, KeySum, Opener, Ring, Sealer};
+use privet::he::rlwe::{Key, KeySum, Opener, Ring, Sealer, fastest};
 use privet::he::seeded::{Seed, Words};
 use privet::he::shamir::Share;
 use rand::{RngExt as _, SeedableRng as _};
@@ -188,7 +188,7 @@ fn report(options: &Options, times: &Times, exact: &[f64], facts: &Facts) -> Mea
     let per_param = |seconds: f64| seconds * 1e9 / options.params as f64;
     let mut machine = Machine::this();
     machine.threads = options.threads;
-    machine.backend = Backend::fastest().as_str().to_owned();
+    machine.backend = fastest().as_str().to_owned();
     Measured {
         scheme: options.scheme,
         params: options.params,

@@ -41,8 +41,8 @@ use privet_crypto::{Seed, Words};
 use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
-pub use kernel::Backend;
 pub use law::Law;
+pub use privet_crypto::Backend;
 
 use decide::{Factor, RADIUS, Uniform, below};
 use kernel::{BLOCK, Block};
@@ -90,7 +90,7 @@ impl Sampler {
             let detail = "noise must be between 2^-4 and 2^40 lattice units wide";
             return Err(Reason::new(Code::LatticeTooCoarse, detail));
         }
-        let backend = Backend::fastest();
+        let backend = kernel::fastest();
         Ok(Self { law, table: Table::new(law), backend, radius: RADIUS })
     }
 
@@ -122,7 +122,7 @@ impl Sampler {
             &*words
         };
         let mut open = [0; BLOCK / 8];
-        self.backend.run(&self.table, words, offsets, out, &mut open);
+        kernel::run_on(self.backend, &self.table, words, offsets, out, &mut open);
         for (group, lanes) in open.as_chunks::<8>().0.iter().enumerate() {
             let mut lanes = u64::from_le_bytes(*lanes);
             while lanes != 0 {

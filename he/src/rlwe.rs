@@ -17,7 +17,7 @@ pub mod ring;
 #[cfg(test)]
 mod security;
 
-pub use backend::Backend;
+pub use backend::{Backend, fastest};
 pub use block::{Opener, Sealer};
 pub use key::{Key, KeySum};
 pub use mask::Mask;

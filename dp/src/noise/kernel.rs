@@ -9,6 +9,8 @@
 
 use std::sync::OnceLock;
 
+use privet_crypto::Backend;
+
 use super::law::Law;
 use super::table::{COLUMNS, Table};
 
@@ -18,85 +20,42 @@ pub(super) const BLOCK: usize = 2048;
 /// A block of integers, or of random words.
 pub(super) type Block<T> = [T; BLOCK];
 
-/// Which instructions run the trials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// No special ones.
-    Scalar,
-    /// AVX2 gathers, 4 lanes.
-    Avx2,
-    /// AVX-512 gathers, 8 lanes.
-    Avx512,
+/// The fastest that this processor can run, and that gives a block of trials as the scalar one does.
+pub(super) fn fastest() -> Backend {
+    static FASTEST: OnceLock<Backend> = OnceLock::new();
+    *FASTEST.get_or_init(|| Backend::fastest(agrees))
 }
 
-impl Backend {
-    /// All of them, the fastest last.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+fn agrees(backend: Backend) -> bool {
+    let table = Table::new(Law::Gaussian { sigma: 5000.0 });
+    // Any words will do; these are Weyl's.
+    let words: Block<u64> =
+        std::array::from_fn(|i| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let run = |backend: Backend| {
+        let (mut out, mut open) = ([0; BLOCK], [0; BLOCK / 8]);
+        run_on(backend, &table, &words, &words, &mut out, &mut open);
+        (out, open)
+    };
+    run(backend) == run(Backend::Scalar)
+}
 
-    /// The word used in benchmarks.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-        }
-    }
-
-    /// Whether this processor can run it.
-    pub fn available(self) -> bool {
-        match self {
-            Self::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => std::arch::is_x86_feature_detected!("avx512f"),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
-        }
-    }
-
-    /// The fastest that this processor can run, and that gives a block of trials here and now as the
-    /// scalar one does: instructions that a machine of the developers' did not have are not trusted
-    /// unseen.
-    pub fn fastest() -> Self {
-        static FASTEST: OnceLock<Backend> = OnceLock::new();
-        *FASTEST.get_or_init(|| {
-            let sound = |backend: &Backend| backend.available() && backend.agrees();
-            Self::ALL.into_iter().rfind(sound).unwrap_or(Self::Scalar)
-        })
-    }
-
-    fn agrees(self) -> bool {
-        let table = Table::new(Law::Gaussian { sigma: 5000.0 });
-        // Any words will do; these are Weyl's.
-        let words: Block<u64> =
-            std::array::from_fn(|i| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let run = |backend: Self| {
-            let (mut out, mut open) = ([0; BLOCK], [0; BLOCK / 8]);
-            backend.run(&table, &words, &words, &mut out, &mut open);
-            (out, open)
-        };
-        run(self) == run(Self::Scalar)
-    }
-
-    /// Runs a block of trials: an integer for each word, and in `open` a set bit for each that the
-    /// squeeze did not accept. `offsets` are the words whose low bits choose the integer of a
-    /// strip: `words` themselves, unless strips are wider than 16 bits.
-    pub(super) fn run(
-        self,
-        table: &Table,
-        words: &Block<u64>,
-        offsets: &Block<u64>,
-        out: &mut Block<i64>,
-        open: &mut [u8; BLOCK / 8],
-    ) {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 if self.available() => x86::avx2(table, words, offsets, out, open),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if self.available() => x86::avx512(table, words, offsets, out, open),
-            _ => scalar(table, words, offsets, out, open),
-        }
+/// Runs a block of trials: an integer for each word, and in `open` a set bit for each that the
+/// squeeze did not accept. `offsets` are the words whose low bits choose the integer of a
+/// strip: `words` themselves, unless strips are wider than 16 bits.
+pub(super) fn run_on(
+    backend: Backend,
+    table: &Table,
+    words: &Block<u64>,
+    offsets: &Block<u64>,
+    out: &mut Block<i64>,
+    open: &mut [u8; BLOCK / 8],
+) {
+    match backend {
+        #[cfg(target_arch = "x86_64")]
+        Backend::Avx2 if backend.available() => x86::avx2(table, words, offsets, out, open),
+        #[cfg(target_arch = "x86_64")]
+        Backend::Avx512 if backend.available() => x86::avx512(table, words, offsets, out, open),
+        _ => scalar(table, words, offsets, out, open),
     }
 }
 

@@ -7,62 +7,16 @@
 
 use std::sync::OnceLock;
 
-/// Which instructions run the kernels of this crate. All give the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// No special ones.
-    Scalar,
-    /// AVX2: 8 residues at once.
-    Avx2,
-    /// AVX-512 (F, BW, DQ, VL): 16 residues at once.
-    Avx512,
-}
+pub use privet_crypto::Backend;
 
-impl Backend {
-    /// All of them, the fastest last.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
-
-    /// The word used in benchmarks.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-        }
-    }
-
-    /// Whether this processor can run it.
-    pub fn available(self) -> bool {
-        match self {
-            Self::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => {
-                std::arch::is_x86_feature_detected!("avx512f")
-                    && std::arch::is_x86_feature_detected!("avx512bw")
-                    && std::arch::is_x86_feature_detected!("avx512dq")
-                    && std::arch::is_x86_feature_detected!("avx512vl")
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
-        }
-    }
-
-    /// The fastest that this processor can run, and that here and now gives what the scalar one
-    /// gives: instructions that a machine of the developers' did not have are not trusted unseen.
-    pub fn fastest() -> Self {
-        static FASTEST: OnceLock<Backend> = OnceLock::new();
-        *FASTEST.get_or_init(|| {
-            let sound = |backend: &Backend| {
-                backend.available()
-                    && (*backend == Self::Scalar
-                        || (crate::rlwe::block::agrees(*backend)
-                            && crate::rlwe::gaussian::agrees(*backend)))
-            };
-            Self::ALL.into_iter().rfind(sound).unwrap_or(Self::Scalar)
+/// The fastest that this processor can run the kernels of this crate with.
+pub fn fastest() -> Backend {
+    static FASTEST: OnceLock<Backend> = OnceLock::new();
+    *FASTEST.get_or_init(|| {
+        Backend::fastest(|backend| {
+            crate::rlwe::block::agrees(backend) && crate::rlwe::gaussian::agrees(backend)
         })
-    }
+    })
 }
 
 /// Makes `$name(backend, …)` of `$body(…)`, which must be `#[inline(always)]`.

@@ -102,11 +102,12 @@ fn candidates(p: u32, words: &mut [u32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rlwe::backend::fastest;
 
     const CONTEXT: [u8; 32] = [7; 32];
 
     fn mask(set: Set, context: &[u8; 32], block: u64, prime: usize) -> Vec<u32> {
-        mask_by(Backend::fastest(), set, context, block, prime)
+        mask_by(fastest(), set, context, block, prime)
     }
 
     fn mask_by(

@@ -16,7 +16,7 @@ mod transpose;
 pub(crate) use modulus::Modulus;
 pub(crate) use ntt::{Factors, Ntt};
 
-use crate::rlwe::backend::Backend;
+use crate::rlwe::backend::{Backend, fastest};
 
 /// A published parameter set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,7 +147,7 @@ pub struct Ring {
 impl Ring {
     /// The ring of a set, run by the fastest instructions of this processor. Costs about 0.1 ms.
     pub fn new(set: Set) -> Self {
-        Self::with(set, Backend::fastest())
+        Self::with(set, fastest())
     }
 
     /// The same, run by chosen instructions: for tests and benchmarks. What the processor lacks is

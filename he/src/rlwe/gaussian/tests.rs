@@ -1,4 +1,5 @@
 use super::*;
+use crate::rlwe::backend::fastest;
 use num_bigint::BigUint;
 use privet_crypto::Seed;
 
@@ -91,7 +92,7 @@ fn the_same_words_give_the_same_samples_of_any_number() {
 
 fn samples(n: usize, seed: u8) -> Vec<i8> {
     let mut out = vec![0; n];
-    fill(Backend::fastest(), &mut Words::new(&Seed::from_bytes([seed; 32])), &mut out);
+    fill(fastest(), &mut Words::new(&Seed::from_bytes([seed; 32])), &mut out);
     out
 }
 
