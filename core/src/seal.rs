@@ -77,6 +77,8 @@ pub struct Sealed {
     pub statement: Vec<u8>,
     /// The sealed integers.
     pub body: Vec<u32>,
+    /// BLAKE3 of the body's bytes, little-endian.
+    pub digest: [u8; 32],
 }
 
 /// A site's side, for one job.

@@ -79,6 +79,7 @@ pub(crate) fn encode(
     let mut body = Vec::new();
     let mut step = None;
     let mut seal = session;
+    let mut known = None;
     match message.content {
         Content::Plain(Tensors(tensors)) => {
             for (name, tensor) in tensors {
@@ -109,6 +110,7 @@ pub(crate) fn encode(
             let slots = sealed.schema.0.iter();
             schema = slots.map(|(name, slot)| (name.clone(), integers(slot))).collect();
             seal = Some(sealed.statement);
+            known = Some(sealed.digest);
             body.push(words(sealed.body));
         }
         Content::Statistics(_) | Content::Empty => return None,
@@ -126,7 +128,14 @@ pub(crate) fn encode(
         len: 0,
         digest: [0; 32],
     };
-    let head = Head::new(header, body.iter().map(|piece| &piece[..]));
+    let head = match known {
+        None => Head::new(header, body.iter().map(|piece| &piece[..])),
+        // The seal has hashed its body already.
+        Some(digest) => {
+            let len = body.iter().map(|piece| piece.len() as u64).sum();
+            Head { header: UploadHeader { len, digest, ..header } }
+        }
+    };
     let bytes = head.encode().into();
     Some(Encoded { header: head.header, head: bytes, body })
 }

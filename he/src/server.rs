@@ -229,11 +229,11 @@ impl SealedSum {
     /// Adds all of an upload, or nothing of it.
     fn take(&mut self, body: &mut dyn Read) -> Result<(), Reason> {
         let short = |_| Reason::new(Code::StorageFailed, "a spooled upload is short");
-        let mut bytes = vec![0u8; 4 * self.sum.len()];
-        body.read_exact(&mut bytes).map_err(short)?;
-        let words = bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word));
-        let words: Vec<u32> = words.collect();
-        drop(bytes);
+        let mut words = vec![0u32; self.sum.len()];
+        body.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(short)?;
+        if cfg!(target_endian = "big") {
+            words.iter_mut().for_each(|word| *word = u32::from_le(*word));
+        }
         add_into(&self.ring, &mut self.sum, &words)
             .map_err(|error| Reason::new(Code::Malformed, error.to_string()))
     }

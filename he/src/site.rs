@@ -316,12 +316,18 @@ impl SiteSeal for Site {
 
         let mut hash = Stream::default();
         hash.update(bytemuck::cast_slice(&body));
+        let body_digest = hash.finish();
         let root = tree::root(&Dealt::leaves(entered.index, &sealed_shares));
         let signer = &self.identity.signer;
-        let statement = Statement::new(*context, entered.index, hash.finish(), salt, root, signer);
+        let statement = Statement::new(*context, entered.index, body_digest, salt, root, signer);
         let dealt = Dealt { statement: statement.clone(), shares: sealed_shares };
-        let sealed =
-            Sealed { step: party.step, schema: schema.clone(), statement: dealt.encode(), body };
+        let sealed = Sealed {
+            step: party.step,
+            schema: schema.clone(),
+            statement: dealt.encode(),
+            body,
+            digest: body_digest.0,
+        };
         let share = shares.swap_remove(entered.index as usize);
         let Entered { party, layout, context, index, secret, .. } = *entered;
         let round = Round { session, party, layout, context, index, secret, share, statement };

@@ -373,7 +373,13 @@ impl SiteSeal for Rehearsal {
     fn seal(&mut self, update: &Lattice, _: f64) -> Result<Sealed, Reason> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(update.clone());
         let schema = update.schema(update.dtype());
-        Ok(Sealed { step: update.step(), schema, statement: Vec::new(), body: Vec::new() })
+        Ok(Sealed {
+            step: update.step(),
+            schema,
+            statement: Vec::new(),
+            body: Vec::new(),
+            digest: [0; 32],
+        })
     }
 }
 

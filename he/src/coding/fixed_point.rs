@@ -47,15 +47,26 @@ impl FixedPoint {
     /// # Errors
     /// When a value is NaN or infinite; nothing is appended then.
     pub fn integers(&self, values: &[f32], out: &mut Vec<i64>) -> Result<usize, FixedPointError> {
-        if !values.iter().all(|x| x.is_finite()) {
+        let (scale, most) = (self.steps / self.clip, self.steps);
+        let start = out.len();
+        out.resize(start + values.len(), 0);
+        let integers = out.get_mut(start..).unwrap_or_default();
+        // One pass without branches, which becomes vector instructions.
+        let (mut finite, mut clamped) = (true, 0);
+        for (integer, &x) in integers.iter_mut().zip(values) {
+            let scaled = f64::from(x) * scale;
+            finite &= x.is_finite();
+            clamped += usize::from(scaled.abs() > most);
+            let below = if scaled > most { most } else { scaled };
+            let kept = if below < -most { -most } else { below };
+            // The sum rounds to an integer, which is then in its low bits: `steps` is below 2^51.
+            *integer = (kept + ROUND).to_bits() as i64 - ROUND.to_bits() as i64;
+        }
+        if !finite {
+            out.truncate(start);
             return Err(FixedPointError::NotFinite);
         }
-        let scale = self.steps / self.clip;
-        out.extend(values.iter().map(|&x| {
-            let scaled = (f64::from(x) * scale).clamp(-self.steps, self.steps);
-            ((scaled + ROUND) - ROUND) as i64
-        }));
-        Ok(values.iter().filter(|&&x| f64::from(x).abs() > self.clip).count())
+        Ok(clamped)
     }
 
     /// The sums in units of the floats, divided by `by`: 1 for the sum itself, the number of sites
