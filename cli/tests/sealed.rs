@@ -26,6 +26,7 @@ fn a_sealed_job_trains_and_says_so() {
     assert_eq!(exit, 0, "{}", result["error"]);
     assert_eq!(result["receipts"]["sealed"], true);
     assert_eq!(result["receipts"]["scheme"], "threshold");
+    assert_eq!(result["sites"][0]["receipt"]["trust"], "ca-trusted");
     assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.88, "{}", result["final"]);
     let dataset = &result["sites"][0]["datasets"][0];
     // zCDP of 20 rounds of z = 4.

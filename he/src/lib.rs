@@ -4,7 +4,7 @@
 //!   rlwe      b = a·s + e + Δ·m: sealed updates add up, and open with the sum of their keys
 //!   coding    integers ↔ coefficients, so that nothing overflows
 //!   shamir    every site's key, shared among its peers
-//!   mac       tags by which sites see that a sum is theirs
+//!   mac       tags by which sites could see that a sum is theirs; not in the protocol yet
 //!   protocol  who says what to whom, so that one sum over one agreed set of sites opens
 //!   site, server   the two sides of it
 //!   glwe      another scheme, under one key that all sites hold; with the feature `tfhe` only

@@ -539,3 +539,42 @@ fn a_hundred_sites() {
     let sum = world.round(1, &all, &all[..80], &all[10..75], |site| vec![site as i64; 3]).unwrap();
     assert_eq!((sum.uploads, opened(&sum)[0]), (80, 79 * 80 / 2));
 }
+
+/// What a leak would look like: uploads that go with their updates, masks that come again, differences
+/// of uploads that are small or multiples of the scale.
+#[test]
+fn uploads_look_like_noise() {
+    let mut world = World::new(4, terms(3, 1));
+    let all = [0, 1, 2, 3];
+    let large: Vec<i64> =
+        (0..6000).map(|i| if i % 2 == 0 { 1 << 20 } else { -(1 << 20) }).collect();
+    let mut uploads = Vec::new();
+    for update_of in [&large, &large, &vec![0; 6000]] {
+        let session = world.greet(&all).unwrap();
+        world.sites[0].begin([1; 32], &session.bytes, &schema(6000)).unwrap();
+        uploads.push(world.sites[0].seal(&update(update_of), 1.0).unwrap().body);
+    }
+    let p = 2_147_389_441u64;
+    let uniform = |words: &[u64], what: &str| {
+        let mut bins = [0f64; 16];
+        words.iter().for_each(|&word| bins[(word * 16 / p) as usize] += 1.0);
+        let expected = words.len() as f64 / 16.0;
+        let chi: f64 = bins.iter().map(|bin| (bin - expected).powi(2) / expected).sum();
+        // 15 degrees of freedom: above 60 once in three million.
+        assert!(chi < 60.0, "{what}: {chi}");
+    };
+    for (at, upload) in uploads.iter().enumerate() {
+        let words: Vec<u64> = upload.iter().map(|&word| u64::from(word)).collect();
+        uniform(&words, "an upload");
+        // Even numbers of the update are large and odd ones as far below: uploads know nothing of it.
+        let half = |odd: usize| words.iter().skip(odd).step_by(2).sum::<u64>() as f64;
+        let difference = (half(0) - half(1)) / p as f64;
+        let deviation = (words.len() as f64 / 12.0).sqrt();
+        assert!(difference.abs() < 6.0 * deviation, "{at}: {difference}");
+        for other in &uploads[..at] {
+            let differences: Vec<u64> =
+                words.iter().zip(other).map(|(&a, &b)| (a + p - u64::from(b)) % p).collect();
+            uniform(&differences, "a difference of uploads");
+        }
+    }
+}

@@ -26,6 +26,8 @@ use crate::identity::{Identity, IdentityError};
 
 const MAX_CERTIFICATE: usize = 4 << 10;
 const MAX_SIGNATURE: usize = 512;
+/// Longest name of a site.
+const MAX_NAME: usize = 256;
 
 /// How a certified key may sign, and how that is checked.
 const SCHEMES: [(SignatureScheme, &dyn SignatureVerificationAlgorithm); 2] = [
@@ -46,12 +48,19 @@ pub(crate) fn protocol_key(kit: &Path) -> Result<Seed, IdentityError> {
         return bytes.try_into().map(Seed::from_bytes).map_err(|_| unreadable());
     }
     let seed = Seed::from_os().map_err(|_| unreadable())?;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&path).map_err(|_| unreadable())?;
-    file.write_all(seed.reveal()).and_then(|()| file.sync_all()).map_err(|_| unreadable())?;
+    let write = || -> std::io::Result<()> {
+        // A crash leaves the whole key or none: half of one would be unreadable for good.
+        let new = path.with_extension("new");
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&new)?;
+        file.write_all(seed.reveal())?;
+        file.sync_all()?;
+        std::fs::rename(new, &path)
+    };
+    write().map_err(|_| unreadable())?;
     Ok(seed)
 }
 
@@ -123,7 +132,8 @@ impl Vouching for Authority {
             X509Certificate::from_der(certificate).map_err(|_| refuse("no certificate"))?;
         let name = parsed.subject().iter_common_name().next();
         let name = name.and_then(|name| name.as_str().ok());
-        let name = name.ok_or_else(|| refuse("a certificate without a name"))?.to_owned();
+        let name = name.filter(|name| name.len() <= MAX_NAME);
+        let name = name.ok_or_else(|| refuse("a certificate without a fitting name"))?.to_owned();
         Ok(Certified { name, key: Sha256::digest(parsed.public_key().raw).into(), signing })
     }
 }

@@ -69,6 +69,11 @@ fn requirements_hold() {
     // What a job seals keeps all of its noise, which the account counts as before.
     assert_eq!(with("", asks), "ok");
     assert_eq!(with("metrics = { allow = [\"loss\"] }", ""), "metric-refused");
+    // Nothing leaves in the clear beside what is sealed, in either unit.
+    let seal =
+        "metrics = { allow = [\"loss\"] }\nprotect = { scheme = \"threshold\", min-sites = 4 }";
+    let clipped = format!("[{{ filter = \"clip\", l2 = 1.0 }}, {GAUSSIAN}]");
+    assert_eq!(check("site", &clipped, seal, "", &promise(None)), "metric-refused");
     let steps = Promise { local_steps: 2, ..record.clone() };
     assert_eq!(check("record", &noise, "", "", &steps), "local-steps");
 }

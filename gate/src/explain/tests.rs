@@ -83,7 +83,10 @@ fn a_sealed_letter_has_both_views() {
     assert_eq!((privacy.view, privacy.accountant.as_str()), ("sum", "zCDP"));
     assert!((privacy.epsilon.unwrap() - 5.38).abs() < 0.01);
     assert!(privacy.epsilon_if_seal_broken.unwrap() > 9.0);
+    assert!(letter.warnings.iter().any(|warning| warning.code == "ca-trusted"));
+    assert_eq!(letter.leaves[0].form, "sealed integers with a share of the noise");
     let text = letter.text(10_000);
+    assert!(text.contains("the larger of 4 and ⌊(n + 1)/2⌋ + 1"), "{text}");
     assert!(text.contains("enough when 3 honest sites are in the sum"), "{text}");
     assert!(text.contains("with its own share alone: ε = 1"), "{text}");
 }
