@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use crate::channel::Channel;
 use crate::message::DataKind;
 use crate::receipt::Receipt;
 use crate::refusal::{Code, Reason};
-use crate::seal::Channel;
 use crate::sensitivity::Step;
 use crate::tensor::{Dtype, Schema, Tensor, Tensors, Values};
 

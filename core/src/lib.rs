@@ -14,6 +14,7 @@ pub mod adaptive;
 pub mod admission;
 pub mod aggregate;
 pub mod audit;
+pub mod channel;
 pub mod clock;
 pub mod event;
 pub mod executor;

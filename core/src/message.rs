@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::seal::Sealed;
-use crate::sensitivity::Lattice;
-use crate::tensor::Tensors;
+use crate::sensitivity::{Lattice, Step};
+use crate::tensor::{Schema, Tensors};
 
 /// What the numbers of a message mean. A rule and a task name the kind they expect; anything
 /// else is refused, so relabelling data does not lead it past a filter.
@@ -69,6 +68,22 @@ impl Protection {
             Protection::Lattice => "lattice",
         }
     }
+}
+
+/// A sealed update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sealed {
+    /// The lattice step of the sum.
+    pub step: Step,
+    /// Names and shapes of the tensors of the sum.
+    pub schema: Schema,
+    /// What the scheme says beside it, signed and bound to the very round: what peers need to help
+    /// open the sum.
+    pub statement: Vec<u8>,
+    /// The sealed integers.
+    pub body: Vec<u32>,
+    /// BLAKE3 of the body's bytes, little-endian.
+    pub digest: [u8; 32],
 }
 
 /// The numbers of a message, by how far their protection has come.

@@ -11,19 +11,11 @@
 use std::collections::BTreeSet;
 
 use crate::aggregate::Aggregator;
+use crate::channel::Channel;
+use crate::message::Sealed;
 use crate::refusal::Reason;
 use crate::sensitivity::{Lattice, Step};
 use crate::tensor::Schema;
-
-/// Carries frames between a server and sites, which it knows by name. It blocks.
-pub trait Channel {
-    /// Sends a frame to a site. A site that is gone does not answer; that is all that is seen of it.
-    fn send(&mut self, to: &str, frame: Vec<u8>);
-
-    /// The next frame from a site that was sent one; `None` when the time for it is over or nobody is
-    /// left who could answer.
-    fn receive(&mut self) -> Option<(String, Vec<u8>)>;
-}
 
 /// What a site's rule asks of a seal, and what its updates are like. Public.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,22 +55,6 @@ pub trait Vouching: Send + Sync {
     /// # Errors
     /// When it is none, or not of this federation.
     fn certified(&self, credential: &[u8]) -> Result<Certified, Reason>;
-}
-
-/// A sealed update.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sealed {
-    /// The lattice step of the sum.
-    pub step: Step,
-    /// Names and shapes of the tensors of the sum.
-    pub schema: Schema,
-    /// What the scheme says beside it, signed and bound to the very round: what peers need to help
-    /// open the sum.
-    pub statement: Vec<u8>,
-    /// The sealed integers.
-    pub body: Vec<u32>,
-    /// BLAKE3 of the body's bytes, little-endian.
-    pub digest: [u8; 32],
 }
 
 /// A site's side, for one job.

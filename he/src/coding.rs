@@ -12,5 +12,5 @@ pub mod opening;
 pub mod params;
 
 pub use encoding::{Encoding, EncodingError, Precision};
-pub use layout::{Layout, LayoutError};
-pub use opening::{Decoder, HeaderSum};
+pub use layout::{HeaderSum, Layout, LayoutError};
+pub use opening::Decoder;

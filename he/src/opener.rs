@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use privet_core::seal::{Certified, Channel, ServerSeal, SiteSeal, Terms, Vouching};
+use privet_core::channel::Channel;
+use privet_core::seal::{Certified, ServerSeal, SiteSeal, Terms, Vouching};
 use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
-use privet_core::tensor::{Dtype, Schema, Shape, Slot};
+use privet_core::tensor::{Dtype, Schema, Shape, Slot, Values};
 use privet_core::{Code, Reason};
 use privet_crypto::{Digest, Seed, SigningKey};
 use privet_store::Store;
@@ -48,12 +49,20 @@ struct Tapped<'a> {
     sites: &'a mut [Site],
     waiting: VecDeque<(String, Vec<u8>)>,
     answers: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Sites that answer with a share of nothing, signed.
+    liars: Vec<u8>,
 }
 
 impl Channel for Tapped<'_> {
     fn send(&mut self, to: &str, frame: Vec<u8>) {
         let site: usize = to.parse().unwrap();
-        let answer = self.sites[site].frame(&frame).unwrap();
+        let mut answer = self.sites[site].frame(&frame).unwrap();
+        if self.liars.contains(&(site as u8)) {
+            let honest = Answer::decode(&answer).unwrap();
+            let share = vec![0; honest.share.len()];
+            let Answer { context, index, survivors, .. } = honest;
+            answer = Answer::new(context, index, survivors, share, &signer(site as u8)).encode();
+        }
         self.answers.lock().unwrap().push(answer.clone());
         self.waiting.push_back((to.to_owned(), answer));
     }
@@ -86,6 +95,11 @@ fn update(site: u32) -> Vec<i64> {
 }
 
 fn round() -> Loot {
+    round_with(&[]).unwrap()
+}
+
+/// A round in which some sites lie when they answer.
+fn round_with(liars: &[u8]) -> Result<Loot, Reason> {
     let step = Step::new(12).unwrap();
     let terms = Terms { min_sites: 4, colluders: 1, most: 1 << 20, noise: 0, step, pins: None };
     let mut sites: Vec<Site> = (0..SITES)
@@ -97,7 +111,7 @@ fn round() -> Loot {
         .collect();
     let answers = Arc::new(Mutex::new(Vec::new()));
     fn tap<'a>(sites: &'a mut [Site], answers: &Arc<Mutex<Vec<Vec<u8>>>>) -> Tapped<'a> {
-        Tapped { sites, waiting: VecDeque::new(), answers: answers.clone() }
+        Tapped { sites, waiting: VecDeque::new(), answers: answers.clone(), liars: Vec::new() }
     }
     let mut server = Server::new("run".into(), Arc::new(Names), Store::in_memory().unwrap());
     let names: BTreeSet<String> = (0..SITES).map(|site| site.to_string()).collect();
@@ -119,13 +133,17 @@ fn round() -> Loot {
     let index = u32::from(SITES) - 1;
     let own = sites[index as usize].loot(&uploads);
     answers.lock().unwrap().clear();
-    assert_eq!(sum.finish(&mut tap(&mut sites, &answers)).unwrap().uploads, u32::from(SITES));
+    let mut network = Tapped { liars: liars.to_vec(), ..tap(&mut sites, &answers) };
+    let opened = sum.finish(&mut network)?;
+    let Values::F64(sums) = opened.sum.0["w"].values() else { panic!("f64") };
+    let total: i64 = (0..u32::from(SITES)).map(|site| update(site)[0]).sum();
+    assert_eq!(sums[0], total as f64 * step.value());
     let answers: Vec<Vec<u8>> = std::mem::take(&mut *answers.lock().unwrap());
     let answers = answers.iter().map(|bytes| Answer::decode(bytes).unwrap()).collect();
     let (greeting, party) = Party::new(&session.bytes, None, &Names).unwrap();
     let layout = party.layout(3).unwrap();
     let context = party.context(&greeting, &TASK, &layout);
-    Loot { party, layout, context, uploads, answers, own, index }
+    Ok(Loot { party, layout, context, uploads, answers, own, index })
 }
 
 impl Loot {
@@ -200,4 +218,14 @@ fn the_agreed_sum_opens_and_nothing_else() {
         }
     }
     assert!(opened > 0, "the agreed sum did not open");
+}
+
+/// One wrong answer of five is left out where four open the sum; with two, nothing opens.
+#[test]
+fn a_wrong_answer_is_left_out() {
+    for liar in 0..SITES {
+        assert!(round_with(&[liar]).is_ok(), "{liar}");
+    }
+    let refused = round_with(&[1, 3]).err().map(|reason| reason.code);
+    assert_eq!(refused, Some(Code::SharesInconsistent));
 }

@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use privet_core::seal::{Certified, Sealed, SiteSeal, Terms, Vouching};
+use privet_core::message::Sealed;
+use privet_core::seal::{Certified, SiteSeal, Terms, Vouching};
 use privet_core::sensitivity::Lattice;
 use privet_core::tensor::{Dtype, Schema};
 use privet_core::{Code, Reason};

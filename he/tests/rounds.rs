@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use privet_core::aggregate::{Aggregate, UploadHeader};
+use privet_core::channel::Channel;
 use privet_core::message::DataKind;
-use privet_core::seal::{
-    Certified, Channel, Sealed, ServerSeal, Session, SiteSeal, Terms, Vouching,
-};
+use privet_core::message::Sealed;
+use privet_core::seal::{Certified, ServerSeal, Session, SiteSeal, Terms, Vouching};
 use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
 use privet_core::tensor::{Dtype, Schema, Shape, Slot, Values};
 use privet_core::{Code, Reason};

@@ -4,7 +4,7 @@
 //!   open(round, task, asked) ─▶ sites come and ask ─▶ task ─▶ upload or refusal ─▶ close → answers
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,6 @@ use privet_wire::{Service, Sink, Turn};
 use tokio::sync::watch;
 
 use crate::record::SiteRecord;
-use crate::session::Mailboxes;
 use crate::spool::{Incoming, Whole};
 
 /// How long a site's question is kept open before it is told to ask again.
@@ -46,6 +45,15 @@ struct State {
     /// Refusals of frames since the last round was recorded.
     refused_frames: BTreeMap<String, (Stage, Code)>,
     finished: bool,
+}
+
+/// What waits to be sent and to be read.
+#[derive(Default)]
+struct Mailboxes {
+    /// The frame that a site has not answered yet.
+    out: BTreeMap<String, Parcel>,
+    /// Answers that nobody has read yet.
+    answers: VecDeque<(String, Vec<u8>)>,
 }
 
 #[derive(Default)]

@@ -4,24 +4,14 @@
 //!   send ─▶ kept for a site until it answers ─▶ its next question brings it ─▶ its answer ─▶ receive
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use privet_core::channel::Channel;
 use privet_core::filter::Cancel;
-use privet_core::seal::Channel;
-use privet_gate::Parcel;
 use tokio::runtime::Handle;
 
 use crate::federation::Federation;
-
-/// What waits to be sent and to be read.
-#[derive(Default)]
-pub(crate) struct Mailboxes {
-    /// The frame that a site has not answered yet.
-    pub(crate) out: BTreeMap<String, Parcel>,
-    /// Answers that nobody has read yet.
-    pub(crate) answers: VecDeque<(String, Vec<u8>)>,
-}
 
 /// One exchange of frames; what is still unanswered at its end is not sent any more.
 pub(crate) struct Exchange<'a> {

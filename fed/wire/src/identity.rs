@@ -4,6 +4,7 @@
 //! site by its own name. A certificate is good for one role only (extended key usage), so a site
 //! cannot pose as the server.
 
+use std::io::Write;
 use std::path::Path;
 
 use privet_crypto::Seed;
@@ -13,8 +14,6 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-use crate::vouch::protocol_key;
 
 /// The name in a server's certificate.
 pub const SERVER_NAME: &str = "privet-server";
@@ -136,4 +135,28 @@ impl Clone for Identity {
             protocol: Seed::from_bytes(*self.protocol.reveal()),
         }
     }
+}
+
+/// Reads the protocol key of a kit; makes it where there is none.
+fn protocol_key(kit: &Path) -> Result<Seed, IdentityError> {
+    let path = kit.join("protocol.key");
+    let unreadable = || IdentityError::Unreadable(path.display().to_string());
+    if let Ok(bytes) = std::fs::read(&path) {
+        return bytes.try_into().map(Seed::from_bytes).map_err(|_| unreadable());
+    }
+    let seed = Seed::from_os().map_err(|_| unreadable())?;
+    let write = || -> std::io::Result<()> {
+        // A crash leaves the whole key or none: half of one would be unreadable for good.
+        let new = path.with_extension("new");
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&new)?;
+        file.write_all(seed.reveal())?;
+        file.sync_all()?;
+        std::fs::rename(new, &path)
+    };
+    write().map_err(|_| unreadable())?;
+    Ok(seed)
 }

@@ -7,13 +7,11 @@
 //! protocol key and signs nothing else of a protocol, so that TLS and protocol messages never share a
 //! signing key.
 
-use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use privet_core::seal::{Certified, Vouching};
 use privet_core::{Code, Reason};
-use privet_crypto::{Reader, Seed, SigningKey, Transcript, Writer};
+use privet_crypto::{Reader, SigningKey, Transcript, Writer};
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -22,7 +20,7 @@ use sha2::{Digest, Sha256};
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
 
 const MAX_CERTIFICATE: usize = 4 << 10;
 const MAX_SIGNATURE: usize = 512;
@@ -38,30 +36,6 @@ const SCHEMES: [(SignatureScheme, &dyn SignatureVerificationAlgorithm); 2] = [
 /// What a certified key signs to vouch for a protocol key.
 fn statement(signing: &[u8; 32]) -> [u8; 32] {
     Transcript::new("privet/vouch/v1").bytes(signing).finish().0
-}
-
-/// Reads the protocol key of a kit; makes it where there is none.
-pub(crate) fn protocol_key(kit: &Path) -> Result<Seed, IdentityError> {
-    let path = kit.join("protocol.key");
-    let unreadable = || IdentityError::Unreadable(path.display().to_string());
-    if let Ok(bytes) = std::fs::read(&path) {
-        return bytes.try_into().map(Seed::from_bytes).map_err(|_| unreadable());
-    }
-    let seed = Seed::from_os().map_err(|_| unreadable())?;
-    let write = || -> std::io::Result<()> {
-        // A crash leaves the whole key or none: half of one would be unreadable for good.
-        let new = path.with_extension("new");
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&new)?;
-        file.write_all(seed.reveal())?;
-        file.sync_all()?;
-        std::fs::rename(new, &path)
-    };
-    write().map_err(|_| unreadable())?;
-    Ok(seed)
 }
 
 impl Identity {
@@ -143,6 +117,7 @@ mod tests {
     use super::*;
     use crate::identity::{Credentials, Role};
     use crate::kit::Kit;
+    use privet_crypto::Seed;
 
     fn identity(credentials: &Credentials) -> Identity {
         let folder = tempfile::tempdir().unwrap();

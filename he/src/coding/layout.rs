@@ -12,7 +12,6 @@
 use std::ops::Range;
 
 use crate::coding::encoding::{Encoding, MIN_PADS, Precision};
-use crate::coding::opening::HeaderSum;
 use crate::mac::{Mac, MacError, MacKey, TAGS, Tags};
 
 /// The layout that this module reads and writes.
@@ -67,6 +66,17 @@ pub enum LayoutError {
 pub struct Header {
     weight: u64,
     tags: Option<Tags>,
+}
+
+/// The opened header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderSum {
+    /// Sites in the sum.
+    pub survivors: u32,
+    /// Sum of the weights.
+    pub weight: u64,
+    /// Sum of the tags modulo [`Q`].
+    pub tags: Option<Tags>,
 }
 
 /// The layout of an update in one encoding.

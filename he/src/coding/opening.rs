@@ -5,20 +5,11 @@
 //! opened: a wrong key makes it arbitrary.
 
 use crate::coding::divisor::Divisor;
-use crate::coding::layout::{Layout, LayoutError, MAX_WEIGHT, TAG_BITS, VERSION, WEIGHT_BITS};
-use crate::mac::{Q, TAGS, Tags};
+use crate::coding::layout::{
+    HeaderSum, Layout, LayoutError, MAX_WEIGHT, TAG_BITS, VERSION, WEIGHT_BITS,
+};
+use crate::mac::{Q, TAGS};
 use crate::rlwe::Set;
-
-/// The opened header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeaderSum {
-    /// Sites in the sum.
-    pub survivors: u32,
-    /// Sum of the weights.
-    pub weight: u64,
-    /// Sum of the tags modulo [`Q`].
-    pub tags: Option<Tags>,
-}
 
 /// Reads an opened sum block by block.
 #[derive(Debug)]
