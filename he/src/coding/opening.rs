@@ -177,16 +177,16 @@ fn read_narrow(
     const ROUNDS: f64 = (3u64 << 51) as f64;
     let inverse = 1.0 / delta as f64;
     let start = sums.len();
-    let (mut fits, mut largest) = (true, 0);
-    sums.extend(opened.iter().map(|&x| {
+    sums.resize(start + opened.len(), 0);
+    // Bits that are set where something is out of range: no branch, so that it becomes vectors.
+    let mut out_of_range = 0;
+    for (sum, &x) in sums.get_mut(start..).unwrap_or_default().iter_mut().zip(opened) {
         let narrow = x as i32;
-        fits &= i64::from(narrow) == x;
         let rounded = f64::from(narrow) * inverse + ROUNDS;
-        let sum = rounded.to_bits() as i64 - ROUNDS.to_bits() as i64;
-        largest = largest.max(sum.abs());
-        sum
-    }));
-    if !fits || largest > most {
+        *sum = rounded.to_bits() as i64 - ROUNDS.to_bits() as i64;
+        out_of_range |= (i64::from(narrow) ^ x) | (most - *sum) >> 63 | (most + *sum) >> 63;
+    }
+    if out_of_range != 0 {
         return Err(LayoutError::SumOutOfRange);
     }
     let end = start + (left as usize).min(opened.len());
