@@ -13,6 +13,7 @@ use privet_core::params::{ParamKind, ParamSpec, Params};
 use privet_core::sensitivity::{Adjacency, Bound, Norm, Prover};
 use privet_core::{Code, Content, Filter, FilterContext, FilterSpec, Message, Reason};
 
+use crate::lattice::proved;
 use crate::noise::{Law, Samplers, Session};
 
 const NEEDS: &str = "lattice integers with a proved sensitivity (from `clip`, or a built-in trainer with `record-clip`)";
@@ -188,16 +189,8 @@ impl Filter for Additive {
         mut message: Message,
         context: &mut FilterContext<'_>,
     ) -> Result<Message, Reason> {
-        let Content::Lattice(lattice) = message.content else {
-            let detail =
-                format!("lattice integers were expected, not {}", message.content.as_str());
-            return Err(Reason::new(Code::WrongContent, detail));
-        };
-        let Some(sensitivity) = lattice.sensitivity() else {
-            let detail = "the proof of sensitivity was lost on the way: an earlier filter changed the numbers";
-            return Err(Reason::new(Code::MissingSensitivity, detail));
-        };
-        let width = self.width(&sensitivity.bound(), lattice.elements());
+        let (lattice, bound) = proved(message.content)?;
+        let width = self.width(&bound, lattice.elements());
         let sampler = self.samplers.of(self.kind.law(width))?;
         context.charge.draw(&self.prover)?;
         let mut session = Session::open()?;

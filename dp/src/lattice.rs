@@ -14,7 +14,7 @@ use privet_core::sensitivity::{
     Bound, Lattice, LatticeTensor, Norm, Prover, SamplingRate, Step, Unit,
 };
 use privet_core::tensor::{Schema, Shape};
-use privet_core::{Code, Reason, adaptive};
+use privet_core::{Code, Content, Reason, adaptive};
 use privet_crypto::{Seed, Words};
 
 /// Bits of the bound in lattice units: 2^20 ≤ c < 2^21. So fine that truncation (at most one unit
@@ -225,6 +225,23 @@ impl RecordSum {
         }
         Some(Lattice::proven(prover, tensors, self.bound))
     }
+}
+
+/// The integers of a message that is to get noise, and what is proved of them.
+///
+/// # Errors
+/// When it holds no lattice, or nothing is proved of it any more.
+pub(crate) fn proved(content: Content) -> Result<(Lattice, Bound), Reason> {
+    let Content::Lattice(lattice) = content else {
+        let detail = format!("lattice integers were expected, not {}", content.as_str());
+        return Err(Reason::new(Code::WrongContent, detail));
+    };
+    let Some(sensitivity) = lattice.sensitivity() else {
+        let detail =
+            "the proof of sensitivity was lost on the way: an earlier filter changed the numbers";
+        return Err(Reason::new(Code::MissingSensitivity, detail));
+    };
+    Ok((lattice, sensitivity.bound()))
 }
 
 /// Cuts a flat vector into tensors, in the order of their names.

@@ -31,6 +31,7 @@ use privet_core::sensitivity::{Adjacency, Bound, Lattice, LatticeTensor, Norm, P
 use privet_core::{Code, Content, Filter, FilterContext, FilterSpec, Message, Reason};
 use zeroize::Zeroizing;
 
+use crate::lattice::proved;
 use crate::noise::{Law, Samplers, Session};
 
 pub(crate) const SPEC: FilterSpec = FilterSpec {
@@ -172,16 +173,7 @@ impl Filter for SparseVector {
         mut message: Message,
         context: &mut FilterContext<'_>,
     ) -> Result<Message, Reason> {
-        let Content::Lattice(lattice) = message.content else {
-            let detail =
-                format!("lattice integers were expected, not {}", message.content.as_str());
-            return Err(Reason::new(Code::WrongContent, detail));
-        };
-        let Some(sensitivity) = lattice.sensitivity() else {
-            let detail = "the proof of sensitivity was lost on the way: an earlier filter changed the numbers";
-            return Err(Reason::new(Code::MissingSensitivity, detail));
-        };
-        let bound = sensitivity.bound();
+        let (lattice, bound) = proved(message.content)?;
         let (scales, reached) = (self.scales(&bound), self.units(&bound)?);
         let sampler = |scale| self.samplers.of(Law::Laplace { scale });
         let (on_threshold, on_question) = (sampler(scales.threshold)?, sampler(scales.question)?);

@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use privet_core::aggregate::UploadHeader;
 use privet_core::channel::Channel;
+use privet_core::message::Sealed;
 use privet_core::seal::{Certified, ServerSeal, SiteSeal, Terms, Vouching};
 use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
 use privet_core::tensor::{Dtype, Schema, Shape, Slot, Values};
-use privet_core::{Code, Reason};
+use privet_core::{Code, DataKind, Reason};
+use privet_crypto::transcript::Stream;
 use privet_crypto::{Digest, Seed, SigningKey};
 use privet_store::Store;
 
@@ -94,6 +97,25 @@ fn update(site: u32) -> Vec<i64> {
     vec![i64::from(site) * 1000 + 1, -77, 5]
 }
 
+/// The header of an upload, as a gate makes it.
+fn header(sealed: &Sealed, body: &[u8]) -> UploadHeader {
+    let mut digest = Stream::default();
+    digest.update(body);
+    UploadHeader {
+        task: "train".into(),
+        round: 1,
+        kind: DataKind::Gradient,
+        schema: sealed.schema.clone(),
+        step: Some(sealed.step),
+        weight: 1.0,
+        metrics: BTreeMap::new(),
+        receipt: None,
+        seal: Some(sealed.statement.clone()),
+        len: body.len() as u64,
+        digest: digest.finish().0,
+    }
+}
+
 fn round() -> Loot {
     round_with(&[]).unwrap()
 }
@@ -125,7 +147,7 @@ fn round_with(liars: &[u8]) -> Result<Loot, Reason> {
         let lattice = Lattice::new(step, [("w".to_owned(), tensor)].into());
         let sealed = site.seal(&lattice, 1.0).unwrap();
         let body: Vec<u8> = sealed.body.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let header = crate::server::tests_header(&sealed, &body);
+        let header = header(&sealed, &body);
         sum.add(&index.to_string(), &header, &mut &body[..]).unwrap();
         let dealt = Dealt::decode(&sealed.statement).unwrap();
         uploads.insert(index as u32, (dealt, sealed.body));

@@ -395,23 +395,3 @@ impl Aggregator for SealedSum {
         Ok(Aggregate { sum, weights, uploads: self.dealt.len() as u32 })
     }
 }
-
-/// The header of an upload, as a gate makes it.
-#[cfg(test)]
-pub(crate) fn tests_header(sealed: &privet_core::message::Sealed, body: &[u8]) -> UploadHeader {
-    let mut digest = privet_crypto::transcript::Stream::default();
-    digest.update(body);
-    UploadHeader {
-        task: "train".into(),
-        round: 1,
-        kind: privet_core::DataKind::Gradient,
-        schema: sealed.schema.clone(),
-        step: Some(sealed.step),
-        weight: 1.0,
-        metrics: BTreeMap::new(),
-        receipt: None,
-        seal: Some(sealed.statement.clone()),
-        len: body.len() as u64,
-        digest: digest.finish().0,
-    }
-}

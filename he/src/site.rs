@@ -131,15 +131,16 @@ impl Site {
             return Ok(answer.clone());
         }
         let Phase::Sealed(round) = &self.phase else {
-            let detail = match self.phase {
-                Phase::Answered { .. } => "another sum of this round was opened already",
-                _ => "this site has sealed nothing that could be opened",
-            };
-            let code = match self.phase {
-                Phase::Answered { .. } => Code::AlreadyAnswered,
-                _ => Code::NotInSurvivors,
-            };
-            return Err(Reason::new(code, detail));
+            return Err(match self.phase {
+                Phase::Answered { .. } => {
+                    let detail = "another sum of this round was opened already";
+                    Reason::new(Code::AlreadyAnswered, detail)
+                }
+                _ => {
+                    let detail = "this site has sealed nothing that could be opened";
+                    Reason::new(Code::NotInSurvivors, detail)
+                }
+            });
         };
         let mut reader = Reader::new(frame);
         reader.u8("frame").map_err(malformed)?;
@@ -260,14 +261,13 @@ impl SiteSeal for Site {
 
     fn begin(&mut self, task: [u8; 32], session: &[u8], schema: &Schema) -> Result<(), Reason> {
         let mismatch = |detail: &str| Err(Reason::new(Code::ContextMismatch, detail));
-        let said = "the task brings a session, and this site has not said hello";
-        if !matches!(self.phase, Phase::Greeted { .. }) {
-            return mismatch(said);
-        }
-        let Phase::Greeted { greeting, secret, hello } =
-            std::mem::replace(&mut self.phase, Phase::Idle)
-        else {
-            return mismatch(said);
+        let (greeting, secret, hello) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Greeted { greeting, secret, hello } => (greeting, secret, hello),
+            other => {
+                // What was sealed can still be opened.
+                self.phase = other;
+                return mismatch("the task brings a session, and this site has not said hello");
+            }
         };
         let roster = self.state.roster()?;
         let (greeted, party) = Party::new(session, roster.as_ref(), &*self.vouching)?;

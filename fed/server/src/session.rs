@@ -15,10 +15,10 @@ use crate::federation::Federation;
 
 /// One exchange of frames; what is still unanswered at its end is not sent any more.
 pub(crate) struct Exchange<'a> {
-    pub(crate) federation: &'a Federation,
-    pub(crate) runtime: &'a Handle,
-    pub(crate) cancel: &'a Cancel,
-    pub(crate) until: Instant,
+    federation: &'a Federation,
+    runtime: &'a Handle,
+    cancel: &'a Cancel,
+    until: Instant,
     sent: BTreeSet<String>,
 }
 
