@@ -95,6 +95,9 @@ impl Flow {
     }
 }
 
+/// By so many powers of two the lattice of a sealed sum over records is coarser than an open one's.
+pub const SEALED_RECORDS_COARSER: u8 = 8;
+
 /// What an executor will answer a task with, known from the job alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Promise {
@@ -115,13 +118,13 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// The promise where the answer is to be sealed: sums over records are made on a lattice 2^8
-    /// times as coarse, so that a sum over sites fits four bytes a number. 2^12 units a record are
+    /// The promise where the answer is to be sealed: sums over records are made on a coarser
+    /// lattice, so that a sum over sites fits four bytes a number. 2^12 units a record are
     /// fine enough: truncation takes less than one of them from each coordinate.
     #[must_use]
     pub fn sealed(&self) -> Self {
         let coarse = |bound: Bound| match self.kind {
-            DataKind::Gradient => bound.coarser(8),
+            DataKind::Gradient => bound.coarser(SEALED_RECORDS_COARSER),
             _ => bound,
         };
         Self { bound: self.bound.map(coarse), ..self.clone() }

@@ -67,6 +67,9 @@ impl Part {
     }
 }
 
+/// By so many powers of two the lattice of a sealed update is coarser than an open one's.
+const SEALED_COARSER: u8 = 3;
+
 struct Clip {
     clip: f64,
     bound: Bound,
@@ -88,7 +91,7 @@ fn build(params: &Params, context: &BuildContext<'_>) -> Result<Box<dyn Filter>,
         return invalid("the bound is too small or too large");
     };
     // 2^17 units: a sum over ten sites fits the 19 bits that four sealed bytes hold exactly.
-    let bound = if context.sealed { bound.coarser(3) } else { bound };
+    let bound = if context.sealed { bound.coarser(SEALED_COARSER) } else { bound };
     let part = match params.text("per") {
         None | Some("update") => Part::Update,
         Some("layer") => Part::Layer,

@@ -10,6 +10,7 @@ use std::path::Path;
 use privet_core::adaptive;
 use privet_core::event::{Event, Mechanism};
 use privet_core::filter::Cancel;
+use privet_core::flow::SEALED_RECORDS_COARSER;
 use privet_core::ledger::{Budget, Currency};
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_dp::accounting::{Meter, least_multiplier};
@@ -76,7 +77,9 @@ pub fn buy(
             noise_multiplier: z,
             // Of a share, the least that the lattice of a sealed sum gives.
             sigma_units: match sharers {
-                Some(sharers) => z * (FEWEST_UNITS >> 8) as f64 / f64::from(sharers).sqrt(),
+                Some(sharers) => {
+                    z * (FEWEST_UNITS >> SEALED_RECORDS_COARSER) as f64 / f64::from(sharers).sqrt()
+                }
                 None => z * FEWEST_UNITS as f64,
             },
             coordinates: schema.elements(),

@@ -46,6 +46,12 @@ pub(crate) struct Sum {
     started: Instant,
 }
 
+/// What sites refused, of which a server knows the code alone.
+fn refusals_of(refused: BTreeMap<String, (Stage, Code)>) -> impl Iterator<Item = Refusal> {
+    let refusal = |(site, (stage, code))| Refusal::new(site, stage, Reason::new(code, ""));
+    refused.into_iter().map(refusal)
+}
+
 /// Who takes part in a round.
 #[derive(Default)]
 struct Greeted {
@@ -154,11 +160,9 @@ impl Rounds<'_> {
 
     /// Why a sealed sum did not come about: what sites refused to help with stands beside it.
     fn unsealed(&self, number: u32, reason: Reason) -> Failure {
-        let refused = self.federation.take_refused_frames().into_iter();
-        let refusal = |(site, (stage, code))| {
-            Refusal::new(site, stage, Reason::new(code, "")).in_round(number)
-        };
-        Failure { refusals: refused.map(refusal).collect(), ..Failure::new(reason) }
+        let refused = self.federation.take_refused_frames();
+        let refusals = refusals_of(refused).map(|refusal| refusal.in_round(number)).collect();
+        Failure { refusals, ..Failure::new(reason) }
     }
 
     /// Nobody is asked for what could not be used: it would cost their budgets.
@@ -169,9 +173,7 @@ impl Rounds<'_> {
 
     /// Refusals of the whole job.
     fn roster_refusals(&self) -> Vec<Refusal> {
-        let refused = self.federation.roster().refused.into_iter();
-        let refusal = |(site, (stage, code))| Refusal::new(site, stage, Reason::new(code, ""));
-        refused.map(refusal).collect()
+        refusals_of(self.federation.roster().refused).collect()
     }
 
     fn stopped(&self) -> Result<(), Failure> {
@@ -200,10 +202,8 @@ impl Rounds<'_> {
         started: Instant,
         equal: bool,
     ) -> Result<Sum, Failure> {
-        let refusal = |(site, (stage, code)): (String, (Stage, Code))| {
-            Refusal::new(site, stage, Reason::new(code, "")).in_round(number)
-        };
-        let refusals: Vec<Refusal> = closed.refusals.into_iter().map(refusal).collect();
+        let in_round = |refusal: Refusal| refusal.in_round(number);
+        let refusals: Vec<Refusal> = refusals_of(closed.refusals).map(in_round).collect();
         let answered: Vec<String> = closed.answers.keys().cloned().collect();
         if answered.len() < self.settings.min_sites as usize {
             let mut causes = refusals.clone();
@@ -246,8 +246,7 @@ impl Rounds<'_> {
             let uploads = f64::from(sum.uploads);
             sum.weights.values_mut().for_each(|weight| *weight = uploads);
         }
-        let refused = self.federation.take_refused_frames().into_iter();
-        refusals.extend(refused.map(refusal));
+        refusals.extend(refusals_of(self.federation.take_refused_frames()).map(in_round));
         let mut dropped = closed.dropped;
         dropped.retain(|name| !refusals.iter().any(|refusal| refusal.site == *name));
         let message = Message::new(self.promise.task, self.promise.kind, Content::Plain(sum.sum));

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use privet_core::ledger::EntryState;
+use privet_core::message::Sealed;
 use privet_core::sensitivity::{Lattice, LatticeTensor, Prover};
 use privet_core::tensor::{Shape, Tensor, Tensors, Values};
 use privet_core::{Filter, FilterSpec};
@@ -90,6 +91,90 @@ fn answer(bench: &Bench, round: u32, result: TaskResult) -> Result<Released, Ref
     let cancel = Cancel::default();
     let (_, ticket) = bench.lane.begin(task(round), &cancel)?;
     bench.lane.release(ticket, result, &cancel)
+}
+
+/// A seal that notes what it is asked.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<[u8; 32]>>>);
+
+impl SiteSeal for Notes {
+    fn frame(&mut self, frame: &[u8]) -> Result<Vec<u8>, Reason> {
+        Ok(frame.to_vec())
+    }
+
+    fn begin(&mut self, task: [u8; 32], _: &[u8], _: &Schema) -> Result<(), Reason> {
+        self.0.lock().unwrap().push(task);
+        Ok(())
+    }
+
+    fn seal(&mut self, update: &Lattice, weight: f64) -> Result<Sealed, Reason> {
+        let schema = update.schema(update.dtype());
+        // The weight is under the seal.
+        let body = vec![weight as u32];
+        Ok(Sealed { step: update.step(), schema, statement: vec![1], body, digest: [9; 32] })
+    }
+}
+
+fn sealed_task(round: u32, session: Option<Vec<u8>>) -> Arrived {
+    let Content::Plain(tensors) = task(round).content().clone() else { panic!("plain") };
+    let message = Message::new("train", DataKind::Weights, Content::Plain(tensors));
+    let encoded = envelope::encode(message, round, None, session).unwrap();
+    Arrived::new(&encoded.head, &encoded.body.concat()).unwrap()
+}
+
+/// Under a seal: no session, no answer; what leaves is sealed, its weight too; a round that did not open
+/// is answered anew in another session, and paid for anew; frames have a quota.
+#[test]
+fn a_sealed_lane_seals_and_may_be_asked_again() {
+    let (registry, prover) = registry_and_prover();
+    let protect = r#"protect = { scheme = "threshold", min-sites = 4 }"#;
+    let policy = policy("record", NOISE, protect);
+    let records = policy.datasets.values().next().unwrap().records;
+    let ledger = ledger(&policy);
+    let outbox = Outbox::new(Store::in_memory().unwrap());
+    let log = Arc::new(Log::default());
+    let gate =
+        SiteGate::new(Arc::new(policy), Arc::new(registry), ledger.clone(), log, outbox).unwrap();
+    let offer = Offer { run: "r".into(), job: "a".into(), features: None, rounds: None };
+    let open = |offer: &Offer| {
+        let lane = gate.open(offer, &job(""), &promise(Some(bound())), "local").unwrap();
+        let notes = Notes::default();
+        (lane.sealed_by(Box::new(notes.clone())), notes)
+    };
+    let (lane, notes) = open(&offer);
+    let cancel = Cancel::default();
+    let refused = lane.begin(sealed_task(1, None), &cancel).err().unwrap();
+    assert_eq!(refused.code, Code::WrongContent);
+
+    let coarse = lane.chain().promise().bound.unwrap();
+    let answer = || {
+        let Content::Lattice(lattice) = sums(&prover).content else { panic!("a lattice") };
+        let lattice = Lattice::proven(&prover, lattice.tensors().clone(), coarse);
+        let content = Content::Lattice(lattice);
+        TaskResult::done(Message::new("train", DataKind::Gradient, content))
+    };
+    for session in 1..=2u8 {
+        let (_, ticket) = lane.begin(sealed_task(1, Some(vec![session])), &cancel).unwrap();
+        let parcel = lane.release(ticket, answer(), &cancel).unwrap().handover().unwrap();
+        let head = Head::decode(parcel.head()).unwrap();
+        assert!(head.is_sealed());
+        assert_eq!((head.header.weight, &head.header.seal), (1.0, &Some(vec![1])));
+        assert_eq!(parcel.body().concat(), (records as u32).to_le_bytes());
+        assert_eq!(head.header.receipt.unwrap().trust.as_deref(), Some("ca-trusted"));
+    }
+    let statement = ledger.statement("ct").unwrap();
+    assert_eq!(statement.entries.len(), 2, "each session is paid for");
+
+    // Another job of the same run, task and session is another thing to seal for.
+    let (other, others) = open(&Offer { job: "b".into(), ..offer });
+    drop(other.begin(sealed_task(1, Some(vec![1])), &cancel).unwrap());
+    let seen = notes.0.lock().unwrap().clone();
+    assert!(seen[0] != seen[1] && !seen.contains(&others.0.lock().unwrap()[0]));
+
+    let quota = FRAMES_A_ROUND * 20;
+    assert!((0..quota).all(|_| lane.frame(b"hello").is_ok()));
+    assert_eq!(lane.frame(b"hello").err().unwrap().code, Code::TooLarge);
+    assert!(other.frame(&vec![0; MAX_FRAME + 1]).is_err());
 }
 
 /// The disk under ledger and outbox dies at every operation of two rounds. Whatever bytes were handed
