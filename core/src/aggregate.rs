@@ -52,6 +52,19 @@ pub struct Aggregate {
     pub weights: BTreeMap<String, f64>,
     /// How many uploads are in it.
     pub uploads: u32,
+    /// Sites that say to have seen that the sum is that of what was sealed.
+    pub verified: u32,
+    /// Who complains of whom, where a seal's peers do not keep to its protocol.
+    pub complaints: Vec<Complaint>,
+}
+
+/// One site's signed word that another one's message did not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// Who complains.
+    pub by: String,
+    /// Whose message it was.
+    pub about: String,
 }
 
 /// Adds uploads.
@@ -211,7 +224,8 @@ impl Aggregator for PlainSum {
                 sum.0.insert(name, tensor);
             }
         }
-        Ok(Aggregate { sum, weights, uploads: self.uploads })
+        let (verified, complaints) = (0, Vec::new());
+        Ok(Aggregate { sum, weights, uploads: self.uploads, verified, complaints })
     }
 }
 

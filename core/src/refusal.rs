@@ -94,12 +94,15 @@ codes! {
     TooFewHonest = "too-few-honest", 3, "bring the missing sites back, or ask the site to pin more peers";
     NotInSurvivors = "not-in-survivors", 3, "the sum is not of this site's update; go on with the next round";
     BadSignature = "bad-signature", 3, "a peer or the server sent something in another's name; look at both";
-    BadShare = "bad-share", 3, "a site dealt a share that does not open; look at that site";
+    BadShare = "bad-share", 3, "a site dealt what does not open; look at that site";
     AlreadyAnswered = "already-answered", 3, "one sum a round is opened; go on with the next";
     SharesInconsistent = "shares-inconsistent", 1, "run the round again; whose share was wrong cannot be told from a sum";
     PadsNonzero = "pads-nonzero", 1, "run the round again: the sum did not open";
     CountMismatch = "count-mismatch", 1, "run the round again: an upload was lost or added twice";
     SumOutOfRange = "sum-out-of-range", 1, "run the round again: a site sealed values beyond its bound";
+    MacFailed = "mac-failed", 3, "what the server opened is not what these sites sealed: look at the server, and start no job with it before";
+    Equivocation = "equivocation", 3, "sites were told of different sums: look at the server";
+    SurvivorsChanged = "survivors-changed", 3, "this site's rule wants every sum over the same sites: bring the missing ones back";
     StateRolledBack = "state-rolled-back", 3, "restore the newest copy of the site's folder, or start the job anew";
     Cancelled = "cancelled", 130, "start again with `--resume`";
 }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use privet_core::Reason;
 use privet_core::seal::{Certified, SiteSeal, Terms, Vouching};
 use privet_core::sensitivity::Step;
 use privet_core::tensor::Schema;
-use privet_core::Reason;
 use privet_crypto::{Seed, SigningKey};
 use privet_he::site::{Identity, Site};
 use privet_store::Store;

@@ -22,7 +22,7 @@ use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
-use crate::policy::{Asked, Dataset, Out, Policy, Protect, Rule, Weight};
+use crate::policy::{Asked, Dataset, Out, Policy, Protect, Rule, SumsOver, Weight};
 
 /// Who put a filter into a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Chain {
             );
             return Err(by_rule(Reason::new(Code::UnitMismatch, detail)));
         }
-        Ok(Self {
+        let chain = Self {
             rule: rule.clone(),
             dataset: dataset.clone(),
             promise,
@@ -180,7 +180,16 @@ impl Chain {
             dangers: rule.dangers(),
             rounds: job.schedule.rounds,
             seal: seal.cloned(),
-        })
+        };
+        if chain.promise.kind == DataKind::WeightDiff
+            && chain.shares_noise()
+            && rule.weight == Some(Weight::Records)
+        {
+            let detail = "shares of noise must not be multiplied by weights: write `weight = \"equal\"`, \
+                          or leave it out";
+            return Err(by_rule(Reason::new(Code::InvalidPolicy, detail)));
+        }
+        Ok(chain)
     }
 
     /// What each round charges the data set's budget with.
@@ -208,7 +217,7 @@ impl Chain {
         submitter: &str,
         rounds: u32,
     ) -> Result<Option<f64>, Reason> {
-        if self.rule.protect.is_none() || self.events().is_empty() {
+        if !self.shares_noise() {
             return Ok(None);
         }
         let alone: Vec<Event> = self.events().iter().map(Event::alone).collect();
@@ -237,6 +246,18 @@ impl Chain {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the noise that is charged is shared among the sites of a sum.
+    pub fn shares_noise(&self) -> bool {
+        self.events().iter().any(|event| event.sharers.is_some())
+    }
+
+    /// The weight that an update leaves with. Shares of noise must not be multiplied: where they are,
+    /// every update counts once, unless it is a sum over records, which is not multiplied at all.
+    pub fn weight(&self) -> Weight {
+        let once = self.shares_noise() && self.promise.kind == DataKind::WeightDiff;
+        self.rule.weight.unwrap_or(if once { Weight::Equal } else { Weight::Records })
     }
 
     /// Whether what leaves can be sealed, where it is to be.
@@ -269,16 +290,26 @@ impl Chain {
         // A number beyond twelve deviations of all its noise is brought back. Of Gaussian noise that
         // happens with a chance of 1e-32, far below any δ, to which it would have to be added.
         let most = unit as f64 * bound.lattice_units as f64 + (12.0 * self.flow.deviation()).ceil();
+        let weighted =
+            self.promise.kind == DataKind::WeightDiff && self.weight() == Weight::Records;
+        let weight_bits = self.dataset.records.next_power_of_two().ilog2() as u8;
         // Peers owe a share only where this site's own noise is one.
         let share = self.events().iter().filter(|event| event.sharers.is_some());
         let noise =
             share.map(|event| event.mechanism.deviation_units().powi(2)).fold(0.0, f64::max);
         Some(Terms {
+            scheme: seal.scheme,
             min_sites: seal.min_sites,
             colluders: seal.colluders,
             most: (most.ceil() as u64).max(1),
             step: bound.step,
             noise: noise.floor() as u64,
+            exact: seal.exact,
+            verify: seal.verify,
+            weight_bits: weighted.then_some(weight_bits),
+            stable: seal.survivors == SumsOver::Stable,
+            // Rounds that do not open are asked for anew.
+            sessions: self.rounds.saturating_mul(2).saturating_add(16),
             pins: pins.cloned(),
         })
     }
@@ -332,7 +363,7 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
         let detail = "the job asks for sealing, and the rule does not allow it to";
         return refuse(Code::SealRefused, detail.to_owned());
     }
-    if promise.kind == DataKind::Gradient && rule.weight == Weight::Equal {
+    if promise.kind == DataKind::Gradient && rule.weight == Some(Weight::Equal) {
         let detail =
             "gradient sums are divided by declared records: `weight = \"equal\"` does not fit";
         return refuse(Code::InvalidPolicy, detail.to_owned());
@@ -392,7 +423,7 @@ impl Compiler<'_> {
                 model: &self.promise.schema,
                 adjacency: self.dataset.adjacency,
                 // Only its owner may make of a site's noise a share: what a job seals keeps all of it.
-                sharers: self.rule.protect.as_ref().map(Protect::honest),
+                sharers: self.rule.protect.as_ref().and_then(Protect::sharers),
                 sealed: self.sealed,
                 prover: None,
             };

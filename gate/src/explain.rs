@@ -5,6 +5,7 @@
 
 use privet_core::ledger::{Ledger, Window, rounded_up};
 use privet_core::message::{DataKind, Protection};
+use privet_core::seal::Scheme;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::tensor::Shape;
 use privet_core::{Reason, Refusal, Registry, adaptive};
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use crate::chain::{Chain, CompileError};
 use crate::job::Job;
-use crate::policy::{CA_TRUSTED, Dataset, Policy, Protect};
+use crate::policy::{CA_TRUSTED, Dataset, Policy, Protect, SumsOver, Weight};
 
 /// One tensor that leaves.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -176,7 +177,11 @@ fn allowed(
         dataset: dataset.id.clone(),
         unit: dataset.unit,
         adjacency: dataset.adjacency,
-        view: if chain.rule.protect.is_some() { "sum" } else { "local" },
+        view: if chain.rule.protect.as_ref().is_some_and(|seal| seal.sharers().is_some()) {
+            "sum"
+        } else {
+            "local"
+        },
         mechanism: chain.events().last().map_or("none", |event| event.mechanism.name()),
         noise_multiplier: chain.noise_multiplier(),
         rounds,
@@ -337,12 +342,21 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
             adaptive::TENSOR
         ));
     }
-    let weight = match chain.rule.weight {
-        crate::policy::Weight::Records => format!(
-            " Beside them leaves the declared number of records, {}.",
-            chain.dataset.records
+    let records = chain.dataset.records;
+    let weight = match (chain.weight(), &chain.seal) {
+        (Weight::Records, None) => {
+            format!(" Beside them leaves the declared number of records, {records}.")
+        }
+        (Weight::Records, Some(_)) if chain.kind() == DataKind::WeightDiff => format!(
+            " They are multiplied by the declared number of records, {records}, under the seal; its size, \
+             up to a power of two, and the sum over all sites are seen."
         ),
-        crate::policy::Weight::Equal => String::new(),
+        (Weight::Records, Some(_)) => format!(
+            " The declared number of records, {records}, is under the seal too; the sum over all sites is \
+             seen."
+        ),
+        (Weight::Equal, Some(_)) => " Every site's update counts once in the sum.".to_owned(),
+        (Weight::Equal, None) => String::new(),
     };
     text.push_str(&weight);
     match &chain.rule.metrics[..] {
@@ -417,21 +431,46 @@ fn who_sees_it(chain: &Chain, privacy: &Privacy) -> String {
                 `protect`."
             .to_owned();
     };
-    let whole = " The site's own noise is in its update all the same, whole.".to_owned();
-    let alone = privacy.epsilon_if_seal_broken.map_or(whole, |epsilon| {
-        format!(
+    let alone = match (privacy.epsilon_if_seal_broken, privacy.epsilon) {
+        (Some(epsilon), _) => format!(
             " Each site adds a share of the noise, enough when {} honest sites are in the sum. Whoever \
              broke the seal would see this site's updates with its own share alone: ε = {}.",
             seal.honest(),
             rounded_up(epsilon)
-        )
-    });
+        ),
+        (None, Some(_)) => " The site's own noise is in its update all the same, whole.".to_owned(),
+        (None, None) => String::new(),
+    };
     let Protect { min_sites, colluders, .. } = seal;
-    format!(
-        "Nobody sees this site's updates, which leave sealed; the server sees sums over at least \
-         {min_sites} sites, of which {colluders} may collude with it. Of n sites, the larger of \
-         {min_sites} and ⌊(n + {colluders})/2⌋ + 1 must help to open a sum.{alone}"
-    )
+    let seen = match seal.scheme {
+        Scheme::Threshold => format!(
+            "Nobody sees this site's updates, which leave sealed; the server sees sums over at least \
+             {min_sites} sites, of which {colluders} may collude with it. Of n sites, the larger of \
+             {min_sites} and ⌊(n + {colluders})/2⌋ + 1 must help to open a sum."
+        ),
+        Scheme::Tfhe => format!(
+            "The server, which has no key, sees sums over at least {min_sites} sites. Every site of the job \
+             has the key: a single one that works with the server opens every update."
+        ),
+    };
+    let exact = match seal.exact {
+        true => "",
+        false => {
+            " Sums are approximate: each number has an error of about 6.4·√n steps of the lattice."
+        }
+    };
+    let verify = match seal.verify {
+        true => {
+            " This site looks whether what the server shows as the sum is that of what these sites sealed; \
+             a server that has one of them with it can deceive the others."
+        }
+        false => "",
+    };
+    let stable = match seal.survivors {
+        SumsOver::Any => "",
+        SumsOver::Stable => " It helps to open no sum over other sites than the first.",
+    };
+    format!("{seen}{exact}{alone}{verify}{stable}")
 }
 
 /// What holds of the budget besides its size.

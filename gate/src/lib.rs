@@ -44,8 +44,8 @@ pub use job::{
 };
 pub use outbox::Outbox;
 pub use policy::{
-    Asked, CA_TRUSTED, DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When,
-    is_name,
+    Asked, CA_TRUSTED, DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, SumsOver, TASKS,
+    Weight, When, is_name,
 };
 pub use released::{Arrived, Parcel, Released, Status};
 pub use schema::schema;

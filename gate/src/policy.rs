@@ -14,15 +14,13 @@ use std::path::{Path, PathBuf};
 use privet_core::Registry;
 use privet_core::ledger::{Account, Budget, Currency};
 use privet_core::message::DataKind;
+use privet_core::seal::Scheme;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_crypto::transcript;
 use serde::Deserialize;
 
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
-
-/// The scheme of sealing that there is.
-const THRESHOLD: &str = "threshold";
 
 /// Said where every peer that the federation's CA certified counts under a seal.
 pub const CA_TRUSTED: &str = "ca-trusted";
@@ -124,8 +122,8 @@ pub struct Rule {
     pub allow_job_protection: bool,
     /// Names of measurements that may leave.
     pub metrics: Vec<String>,
-    /// The weight that leaves.
-    pub weight: Weight,
+    /// The weight that leaves, where the rule says it.
+    pub weight: Option<Weight>,
     /// Bytes of the file that hold its name.
     pub span: Range<usize>,
 }
@@ -216,15 +214,35 @@ pub enum Out {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Protect {
-    /// Name of the scheme.
-    pub scheme: String,
+    /// The scheme.
+    pub scheme: Scheme,
     /// Sites that must be in the sum.
     pub min_sites: u32,
     /// Sites that may collude with the server.
     #[serde(default = "one")]
     pub colluders: u32,
+    /// Whether sums must be exact.
+    #[serde(default = "yes")]
+    pub exact: bool,
+    /// Whether the site wants to see that what was opened is the sum of what was sealed.
+    #[serde(default)]
+    pub verify: bool,
+    /// Whether sums may be over other sites from round to round.
+    #[serde(default)]
+    pub survivors: SumsOver,
     /// The largest ε that a job may have for whoever sees this site's updates without their seal.
     pub alone_epsilon_max: Option<f64>,
+}
+
+/// Over which sites the sums of a run may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SumsOver {
+    /// Any that are enough.
+    #[default]
+    Any,
+    /// The same in every round: two sums over different sites tell their difference.
+    Stable,
 }
 
 impl Protect {
@@ -234,10 +252,29 @@ impl Protect {
         self.min_sites.saturating_sub(self.colluders)
     }
 
+    /// Among how many sites the noise may be shared: where any peer could open a single update, its noise
+    /// must be whole.
+    pub(crate) fn sharers(&self) -> Option<u32> {
+        (self.scheme == Scheme::Threshold).then(|| self.honest())
+    }
+
     /// What is wrong with it, and what to do.
     pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
-        if self.scheme != THRESHOLD {
-            return Some(("there is no such scheme of sealing", "write `scheme = \"threshold\"`"));
+        if self.scheme == Scheme::Tfhe && self.colluders != 0 {
+            let help = "write `colluders = 0`, or take `scheme = \"threshold\"`";
+            let problem =
+                "under `scheme = \"tfhe\"` every site has the key: one that colludes opens all";
+            return Some((problem, help));
+        }
+        if self.scheme == Scheme::Tfhe && !self.exact {
+            return Some((
+                "`exact = false` goes with `scheme = \"threshold\"` alone",
+                "leave it out",
+            ));
+        }
+        if self.verify && !self.exact {
+            let help = "leave one of `verify = true` and `exact = false` out";
+            return Some(("a sum with errors in it cannot be verified", help));
         }
         let hides = self.min_sites >= self.colluders.saturating_add(2);
         let help = "raise `min-sites`: with fewer, a colluder's sum tells one site's update";
@@ -246,11 +283,10 @@ impl Protect {
 }
 
 /// The weight that leaves with an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weight {
     /// The declared number of records.
-    #[default]
     Records,
     /// 1.
     Equal,
@@ -301,6 +337,10 @@ impl Policy {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Names go into file names, certificates and audit lines.

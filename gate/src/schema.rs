@@ -55,6 +55,9 @@ pub fn schema(registry: &Registry) -> Value {
                     "scheme": { "enum": ["threshold", "tfhe"] },
                     "min-sites": { "type": "integer", "minimum": 1 },
                     "colluders": { "type": "integer", "minimum": 0, "default": 1 },
+                    "exact": { "type": "boolean", "default": true },
+                    "verify": { "type": "boolean", "default": false },
+                    "survivors": { "enum": ["any", "stable"], "default": "any" },
                     "alone-epsilon-max": { "type": "number", "exclusiveMinimum": 0 },
                 })),
                 "allow-job-protection": { "type": "boolean", "default": true },
@@ -65,7 +68,7 @@ pub fn schema(registry: &Registry) -> Value {
                 "metrics": object(&[], json!({
                     "allow": { "type": "array", "items": { "type": "string" } },
                 })),
-                "weight": { "enum": ["records", "equal"], "default": "records" },
+                "weight": { "enum": ["records", "equal"] },
             })) },
             "psi": { "type": "array", "items": object(
                 &["dataset", "peers", "reveal", "min-intersection", "max-fraction", "runs"],

@@ -10,13 +10,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use privet_core::audit::{Audit, AuditEntry, Left};
+use privet_core::channel::MAX_FRAME;
 use privet_core::executor::{TaskResult, TaskStatus};
 use privet_core::filter::{Cancel, Charge, FilterContext, NoCharge};
 use privet_core::flow::Promise;
 use privet_core::ledger::{Ledger, Purpose};
 use privet_core::message::{DataKind, Protection};
 use privet_core::receipt::Receipt;
-use privet_core::seal::{SiteSeal, Terms};
+use privet_core::seal::{Note, Reply, Scheme, SiteSeal, Terms};
 use privet_core::tensor::Schema;
 use privet_core::{Code, Content, Message, Reason, Refusal, Registry, Stage};
 
@@ -27,12 +28,13 @@ use crate::outbox::{Key, Outbox};
 use crate::policy::{CA_TRUSTED, Policy, Weight};
 use crate::released::{Arrived, Parcel, Released, Reservation, Status};
 
-/// Frames that a sealing session may answer a round: a hello and an answer, and each of them again
-/// after a lost connection.
-const FRAMES_A_ROUND: u32 = 6;
+/// Frames that a session may be asked, besides pieces of sums: hello, secret, answer, agreement, and each of
+/// them again after a lost connection.
+const FRAMES_A_SESSION: u64 = 8;
 
-/// Most bytes of a frame: a share, or a hello with its credential.
-const MAX_FRAME: usize = 32 << 10;
+/// Most bytes of a frame that says nothing of a sum: a share, a hello with its credential, copies of a
+/// secret.
+const SHORT_FRAME: usize = 32 << 10;
 
 /// The gate of one site.
 #[derive(Clone)]
@@ -148,7 +150,7 @@ pub struct Lane {
     /// The site's side of the seal, where the chain has one.
     seal: Option<Mutex<Box<dyn SiteSeal>>>,
     /// Frames that were answered.
-    frames: Mutex<u32>,
+    frames: Mutex<u64>,
 }
 
 /// Leave to answer one task; holds what was reserved for it.
@@ -195,8 +197,18 @@ impl Lane {
         seal.ok_or_else(|| Reason::new(Code::WrongStage, "nothing is sealed in this job"))
     }
 
+    /// How many frames the rule admits, and of how many bytes.
+    fn quota(&self) -> (u64, usize) {
+        let (elements, rounds) = (self.chain.flow.schema.elements(), u64::from(self.chain.rounds));
+        // A sum is looked at in pieces of it, or gathered sealed, which is twice as long, and read.
+        let pieces = 3 * (8 * elements).div_ceil(MAX_FRAME as u64) + 3;
+        let opens = self.chain.seal.as_ref().is_some_and(|seal| seal.scheme == Scheme::Tfhe);
+        let bytes = if opens { MAX_FRAME } else { SHORT_FRAME };
+        ((FRAMES_A_SESSION + pieces) * (2 * rounds + 16), bytes)
+    }
+
     /// Answers a frame of the sealing session that the rule admits: so many a job, and none longer
-    /// than a share.
+    /// than what is left to say.
     ///
     /// # Errors
     /// When nothing is sealed, the session does not answer, or it has answered too much.
@@ -210,20 +222,31 @@ impl Lane {
             *frames = frames.saturating_add(1);
             *frames
         };
-        let answer = self.seal().and_then(|mut seal| seal.frame(frame)).map_err(refuse)?;
-        if answered > FRAMES_A_ROUND.saturating_mul(self.chain.rounds) || answer.len() > MAX_FRAME {
+        let Reply { bytes, note } =
+            self.seal().and_then(|mut seal| seal.frame(frame)).map_err(refuse)?;
+        let (most_frames, most_bytes) = self.quota();
+        if answered > most_frames || bytes.len() > most_bytes {
             let detail = "the sealing session sends more than its rule admits";
             return Err(refuse(Reason::new(Code::TooLarge, detail)));
         }
-        let entry = AuditEntry {
-            event: "frame".to_owned(),
+        let entry = |event: &str| AuditEntry {
+            event: event.to_owned(),
             job: Some(self.job.clone()),
             peer: Some(self.peer.clone()),
             rule: Some(self.chain.rule.id.clone()),
-            bytes: answer.len() as u64,
+            bytes: bytes.len() as u64,
             ..AuditEntry::default()
         };
-        Ok(Released::frame(answer, Some((self.gate.audit.clone(), entry))))
+        let entry = match note {
+            Some(Note::Complaint(reason)) => {
+                Some(AuditEntry { refusal: Some(refuse(reason)), ..entry("refuse") })
+            }
+            Some(Note::Verified) => Some(entry("verified")),
+            // That a piece was taken says nothing.
+            None if bytes.is_empty() => None,
+            None => Some(entry("frame")),
+        };
+        Ok(Released::frame(bytes, entry.map(|entry| (self.gate.audit.clone(), entry))))
     }
 
     /// Name of the job.
@@ -366,7 +389,7 @@ impl Lane {
             .map_err(|(reason, filter)| refuse(reason).by_filter(filter))?;
         self.check_leaving(&message, paid.as_ref()).map_err(refuse)?;
         // Set last, so that neither an executor nor a filter can write a number of the data here.
-        message.weight = match self.chain.rule.weight {
+        message.weight = match self.chain.weight() {
             Weight::Records => self.chain.dataset.records as f64,
             Weight::Equal => 1.0,
         };

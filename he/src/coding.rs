@@ -7,10 +7,12 @@
 mod divisor;
 pub mod encoding;
 pub mod fixed_point;
+pub mod header;
 pub mod layout;
 pub mod opening;
 pub mod params;
 
 pub use encoding::{Encoding, EncodingError, Precision};
-pub use layout::{HeaderSum, Layout, LayoutError};
+pub use header::{Header, HeaderSum};
+pub use layout::{Layout, LayoutError};
 pub use opening::Decoder;

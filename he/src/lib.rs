@@ -4,10 +4,11 @@
 //!   rlwe      b = a·s + e + Δ·m: sealed updates add up, and open with the sum of their keys
 //!   coding    integers ↔ coefficients, so that nothing overflows
 //!   shamir    every site's key, shared among its peers
-//!   mac       tags by which sites could see that a sum is theirs; not in the protocol yet
+//!   mac       tags by which sites see that a sum is theirs
 //!   protocol  who says what to whom, so that one sum over one agreed set of sites opens
-//!   site, server   the two sides of it
-//!   glwe      another scheme, under one key that all sites hold; with the feature `tfhe` only
+//!   site, server   the two sides of it, whatever the scheme
+//!   scheme    what a scheme does inside it: `threshold`, `tfhe`
+//!   glwe      ciphertexts under one key that all sites hold; with the feature `tfhe` only
 //! ```
 //! **What it is for.** The server learns the sum over the sites that it names, once, and nothing else,
 //! as long as no more sites collude with it than the terms allow. Nobody ever holds a key that opens a
@@ -33,6 +34,7 @@ pub mod mac;
 mod opener;
 pub mod protocol;
 pub mod rlwe;
+mod scheme;
 pub mod server;
 pub mod shamir;
 pub mod site;

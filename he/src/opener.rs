@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use privet_core::aggregate::UploadHeader;
+use privet_core::aggregate::{Complaint, UploadHeader};
 use privet_core::channel::Channel;
 use privet_core::message::Sealed;
-use privet_core::seal::{Certified, ServerSeal, SiteSeal, Terms, Vouching};
+use privet_core::seal::{Certified, Scheme, ServerSeal, SiteSeal, Terms, Vouching};
 use privet_core::sensitivity::{Lattice, LatticeTensor, Step};
 use privet_core::tensor::{Dtype, Schema, Shape, Slot, Values};
 use privet_core::{Code, DataKind, Reason};
@@ -16,11 +16,15 @@ use privet_crypto::{Digest, Seed, SigningKey};
 use privet_store::Store;
 
 use crate::coding::{Decoder, Layout};
+use crate::protocol::closing::Agreed;
+use crate::protocol::hello::Greeting;
 use crate::protocol::party::Party;
-use crate::protocol::survivors::Answer;
-use crate::protocol::upload::Dealt;
+use crate::protocol::survivors::{Answer, Said};
+use crate::protocol::tree;
+use crate::protocol::upload::{Dealt, Statement};
 use crate::rlwe::block::add_into;
 use crate::rlwe::{KeySum, Opener, Ring};
+use crate::scheme::threshold::Threshold;
 use crate::server::Server;
 use crate::shamir::{Share, reconstruct};
 use crate::site::{Identity, Site};
@@ -59,12 +63,13 @@ struct Tapped<'a> {
 impl Channel for Tapped<'_> {
     fn send(&mut self, to: &str, frame: Vec<u8>) {
         let site: usize = to.parse().unwrap();
-        let mut answer = self.sites[site].frame(&frame).unwrap();
+        let Ok(reply) = self.sites[site].frame(&frame) else { return };
+        let mut answer = reply.bytes;
         if self.liars.contains(&(site as u8)) {
-            let honest = Answer::decode(&answer).unwrap();
-            let share = vec![0; honest.share.len()];
-            let Answer { context, index, survivors, .. } = honest;
-            answer = Answer::new(context, index, survivors, share, &signer(site as u8)).encode();
+            let Answer { context, index, survivors, said, .. } = Answer::decode(&answer).unwrap();
+            let Said::Help(share) = said else { panic!("a share") };
+            let said = Said::Help(vec![0; share.len()]);
+            answer = Answer::new(context, index, survivors, said, &signer(site as u8)).encode();
         }
         self.answers.lock().unwrap().push(answer.clone());
         self.waiting.push_back((to.to_owned(), answer));
@@ -116,37 +121,63 @@ fn header(sealed: &Sealed, body: &[u8]) -> UploadHeader {
     }
 }
 
+fn tap<'a>(sites: &'a mut [Site], answers: &Arc<Mutex<Vec<Vec<u8>>>>) -> Tapped<'a> {
+    Tapped { sites, waiting: VecDeque::new(), answers: answers.clone(), liars: Vec::new() }
+}
+
+fn step() -> Step {
+    Step::new(12).unwrap()
+}
+
+fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
+    let step = step();
+    let terms = Terms {
+        scheme: Scheme::Threshold,
+        min_sites,
+        colluders,
+        most: 1 << 20,
+        step,
+        noise: 0,
+        exact: true,
+        verify: false,
+        weight_bits: None,
+        stable: false,
+        sessions: 10,
+        pins: None,
+    };
+    let site = |site| {
+        let identity = Identity { credential: vec![site], signer: signer(site) };
+        let store = Store::in_memory().unwrap();
+        Site::new("run".into(), terms.clone(), identity, Arc::new(Names), store).unwrap()
+    };
+    let server = Server::new("run".into(), Arc::new(Names), Store::in_memory().unwrap());
+    ((0..SITES).map(site).collect(), server)
+}
+
+/// A site's sealed update, and its body's bytes.
+fn sealed(site: &mut Site, index: u32, session: &[u8]) -> (Sealed, Vec<u8>) {
+    site.begin(TASK, session, &schema()).unwrap();
+    let tensor = LatticeTensor::new(Shape::new(vec![3]).unwrap(), update(index)).unwrap();
+    let lattice = Lattice::new(step(), [("w".to_owned(), tensor)].into());
+    let sealed = site.seal(&lattice, 1.0).unwrap();
+    let body = sealed.body.iter().flat_map(|word| word.to_le_bytes()).collect();
+    (sealed, body)
+}
+
 fn round() -> Loot {
     round_with(&[]).unwrap()
 }
 
 /// A round in which some sites lie when they answer.
 fn round_with(liars: &[u8]) -> Result<Loot, Reason> {
-    let step = Step::new(12).unwrap();
-    let terms = Terms { min_sites: 4, colluders: 1, most: 1 << 20, noise: 0, step, pins: None };
-    let mut sites: Vec<Site> = (0..SITES)
-        .map(|site| {
-            let identity = Identity { credential: vec![site], signer: signer(site) };
-            let store = Store::in_memory().unwrap();
-            Site::new("run".into(), terms.clone(), identity, Arc::new(Names), store).unwrap()
-        })
-        .collect();
+    let (mut sites, mut server) = parties(4, 1);
     let answers = Arc::new(Mutex::new(Vec::new()));
-    fn tap<'a>(sites: &'a mut [Site], answers: &Arc<Mutex<Vec<Vec<u8>>>>) -> Tapped<'a> {
-        Tapped { sites, waiting: VecDeque::new(), answers: answers.clone(), liars: Vec::new() }
-    }
-    let mut server = Server::new("run".into(), Arc::new(Names), Store::in_memory().unwrap());
     let names: BTreeSet<String> = (0..SITES).map(|site| site.to_string()).collect();
     let session = server.greet(&names, &mut tap(&mut sites, &answers)).unwrap();
     let mut sum = server.sum(TASK, &schema()).unwrap();
     let mut uploads = BTreeMap::new();
     for (index, site) in sites.iter_mut().enumerate() {
-        site.begin(TASK, &session.bytes, &schema()).unwrap();
-        let shape = Shape::new(vec![3]).unwrap();
-        let tensor = LatticeTensor::new(shape, update(index as u32)).unwrap();
-        let lattice = Lattice::new(step, [("w".to_owned(), tensor)].into());
-        let sealed = site.seal(&lattice, 1.0).unwrap();
-        let body: Vec<u8> = sealed.body.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let (sealed, body) = sealed(site, index as u32, &session.bytes);
         let header = header(&sealed, &body);
         sum.add(&index.to_string(), &header, &mut &body[..]).unwrap();
         let dealt = Dealt::decode(&sealed.statement).unwrap();
@@ -159,12 +190,16 @@ fn round_with(liars: &[u8]) -> Result<Loot, Reason> {
     let opened = sum.finish(&mut network)?;
     let Values::F64(sums) = opened.sum.0["w"].values() else { panic!("f64") };
     let total: i64 = (0..u32::from(SITES)).map(|site| update(site)[0]).sum();
-    assert_eq!(sums[0], total as f64 * step.value());
+    assert_eq!(sums[0], total as f64 * step().value());
     let answers: Vec<Vec<u8>> = std::mem::take(&mut *answers.lock().unwrap());
     let answers = answers.iter().map(|bytes| Answer::decode(bytes).unwrap()).collect();
     let (greeting, party) = Party::new(&session.bytes, None, &Names).unwrap();
-    let layout = party.layout(3).unwrap();
-    let context = party.context(&greeting, &TASK, &layout);
+    let scheme = Threshold::new(&party, 3).unwrap();
+    let context = party.context(&greeting, &TASK, &scheme);
+    let layout = scheme.layout;
+    let degree = layout.encoding().set().degree();
+    let own =
+        own.iter().map(|(&from, bytes)| (from, Share::decode(bytes, degree).unwrap())).collect();
     Ok(Loot { party, layout, context, uploads, answers, own, index })
 }
 
@@ -191,8 +226,10 @@ impl Loot {
         let degree = self.layout.encoding().set().degree();
         let mut keys = vec![vec![0; degree]];
         let answers = || {
-            let share =
-                |answer: &Answer| (answer.index + 1, Share::decode(&answer.share, degree).unwrap());
+            let share = |answer: &Answer| {
+                let Said::Help(share) = &answer.said else { panic!("a share") };
+                (answer.index + 1, Share::decode(share, degree).unwrap())
+            };
             self.answers.iter().map(share).collect::<Vec<_>>()
         };
         let t = self.party.threshold as usize;
@@ -250,4 +287,76 @@ fn a_wrong_answer_is_left_out() {
     }
     let refused = round_with(&[1, 3]).err().map(|reason| reason.code);
     assert_eq!(refused, Some(Code::SharesInconsistent));
+}
+
+/// A dealer that signs what does not open is named by those who got it, and the sum does not open without
+/// enough others; a server that loses what was dealt is not taken for its dealer's fault.
+#[test]
+fn a_bad_dealer_is_named_by_its_receivers() {
+    let complaints = |spoilt: &[u32]| {
+        // The dealer does not answer: three of five open the sum.
+        let (mut sites, mut server) = parties(3, 0);
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let names: BTreeSet<String> = (0..SITES).map(|site| site.to_string()).collect();
+        let session = server.greet(&names, &mut tap(&mut sites, &answers)).unwrap();
+        let mut sum = server.sum(TASK, &schema()).unwrap();
+        for (index, site) in sites.iter_mut().enumerate() {
+            let (mut sealed, body) = sealed(site, index as u32, &session.bytes);
+            if index == 2 {
+                let Dealt { mut statement, mut messages } =
+                    Dealt::decode(&sealed.statement).unwrap();
+                let receivers = messages.iter_mut().filter(|(to, _)| spoilt.contains(to));
+                receivers.for_each(|(_, message)| message[7] ^= 1);
+                let Statement { context, index, body, salt, .. } = statement;
+                let root = tree::root(&Dealt::leaves(index, &messages));
+                statement = Statement::new(context, index, body, salt, root, &signer(2));
+                sealed.statement = Dealt { statement, messages }.encode();
+            }
+            sum.add(&index.to_string(), &header(&sealed, &body), &mut &body[..]).unwrap();
+        }
+        sum.finish(&mut tap(&mut sites, &answers))
+    };
+    let named = complaints(&[4]).unwrap();
+    let complaint = |by: u8| Complaint { by: by.to_string(), about: "2".into() };
+    assert_eq!((named.uploads, named.complaints), (5, vec![complaint(4)]));
+    let refused = complaints(&[0, 4]).unwrap_err();
+    assert_eq!(refused.code, Code::TooFewSites);
+    assert!(refused.detail.contains("`0` cannot open what `2` dealt"), "{}", refused.detail);
+}
+
+/// A server that asks two camps of one round for different sums, and shows one of them the other's answer.
+#[test]
+fn an_answer_for_another_set_is_evidence() {
+    let (mut sites, mut server) = parties(4, 1);
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let names: BTreeSet<String> = (0..SITES).map(|site| site.to_string()).collect();
+    let session = server.greet(&names, &mut tap(&mut sites, &answers)).unwrap();
+    let mut sum = server.sum(TASK, &schema()).unwrap();
+    for (index, site) in sites.iter_mut().enumerate() {
+        let (sealed, body) = sealed(site, index as u32, &session.bytes);
+        sum.add(&index.to_string(), &header(&sealed, &body), &mut &body[..]).unwrap();
+    }
+    answers.lock().unwrap().clear();
+    sum.finish(&mut tap(&mut sites, &answers)).unwrap();
+    let answers: Vec<Answer> =
+        answers.lock().unwrap().iter().map(|bytes| Answer::decode(bytes).unwrap()).collect();
+    let mut shown = |answers: &[Answer]| {
+        sites[0].frame(&Agreed::new(answers, None).encode()).map(drop).map_err(|r| r.code)
+    };
+    let Answer { context, index, said, .. } = answers[3].clone();
+    let other = Answer::new(context, index, Digest([1; 32]), said, &signer(3));
+    // With a wrong signature it says nothing, and counts for nothing.
+    let forged = Answer { signature: answers[2].signature, ..other.clone() };
+    let mut some = answers[..3].to_vec();
+    some.push(forged);
+    assert_eq!(shown(&some), Err(Code::TooFewHonest));
+    // The frame before has ended what this site takes part in; another one sees the evidence.
+    some[3] = other;
+    let seen = sites[1].frame(&Agreed::new(&some, None).encode()).unwrap_err();
+    assert_eq!(seen.code, Code::Equivocation);
+    assert!(seen.detail.contains("`3`"), "{}", seen.detail);
+    // It says hello to this server no more.
+    let greeting = Greeting { run: "run".into(), session: 9 }.encode();
+    assert_eq!(sites[1].frame(&greeting).unwrap_err().code, Code::MacFailed);
+    assert!(sites[2].frame(&greeting).is_ok());
 }

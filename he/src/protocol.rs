@@ -1,17 +1,23 @@
 //! What sites and server say to each other in one round.
 //!
 //! ```text
-//!   Greeting   S → i    a session number that only grows; "who takes part?"
-//!   Hello      i → S    a fresh key of this round, the site's terms, its credential; signed
-//!   Session    S → i    all hellos (with the task): from it every site computes the same context
-//!   Upload     i → S    b, H(b), its key's shares sealed to each peer under their hellos' keys; signed
-//!   Survivors  S → j    whose uploads are in the sum: their statements, and j's share of each
-//!   Answer     j → S    the sum of these shares; signed, once a round
+//!   Greeting    S → i    a session number that only grows; "who takes part?"
+//!   Hello       i → S    a fresh key of this round, the site's terms, its credential; signed
+//!   Deal        S → i    where the members need a common secret: all hellos, to one of them
+//!   Group       i → S    the secret, sealed to each other member; signed
+//!   Invitation  S → i    all hellos and the group's secret (with the task): from it every site computes the
+//!                        same context
+//!   Upload      i → S    words, their digest, what it deals to each peer under their hellos' keys; signed
+//!   Survivors   S → j    whose uploads are in the sum: their statements, and what each dealt to j
+//!   Answer      j → S    what helps to open their sum, or whose dealing does not open; signed, once a round
+//!   Agreed …    S → j    what opened, with the answers' signatures, for j to check
 //! ```
 //! The **context** is a hash of everything that the round depends on: the roster, the terms, the
 //! hellos, the encoding, and the very task bytes. No site takes a context from anybody. Keys of shares
 //! depend on it, so sites that were told different things cannot read each other's shares.
 
+pub(crate) mod closing;
+pub(crate) mod group;
 pub(crate) mod hello;
 pub(crate) mod party;
 pub(crate) mod survivors;
@@ -25,6 +31,16 @@ use privet_crypto::DecodeError;
 pub(crate) const GREETING: u8 = 1;
 /// See [`GREETING`].
 pub(crate) const SURVIVORS: u8 = 2;
+/// See [`GREETING`].
+pub(crate) const DEAL: u8 = 3;
+/// See [`GREETING`].
+pub(crate) const AGREED: u8 = 4;
+/// A piece of an opened sum. See [`GREETING`].
+pub(crate) const OPENED: u8 = 5;
+/// A piece of a sealed sum. See [`GREETING`].
+pub(crate) const TO_OPEN: u8 = 6;
+/// See [`GREETING`].
+pub(crate) const READ: u8 = 7;
 
 /// Most bytes of a credential.
 pub(crate) const MAX_CREDENTIAL: usize = 8 << 10;

@@ -1,29 +1,30 @@
-//! The server's side. It holds no key: it adds what is sealed, says whose uploads it has added, and
-//! opens their sum with the shares that these sites give it.
+//! The server's side. It holds no key: it adds what is sealed, says whose uploads it has added, opens
+//! their sum with what these sites answer, and shows them what it opened.
+
+mod closing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use privet_core::aggregate::{Aggregate, Aggregator, UploadHeader};
+use privet_core::aggregate::{Aggregate, Aggregator, Complaint, UploadHeader};
 use privet_core::channel::Channel;
 use privet_core::seal::{Certified, ServerSeal, Session, Vouching};
 use privet_core::tensor::{Schema, Tensor, Tensors, Values};
 use privet_core::{Code, Reason};
+use privet_crypto::pairwise::OVERHEAD;
 use privet_crypto::{DecodeError, Digest, Reader, Writer};
 use privet_store::{Store, StoreError, Table};
 
 use crate::coding::params::MAX_SITES;
-use crate::coding::{Decoder, Layout, LayoutError};
-use crate::protocol::MAX_CREDENTIAL;
-use crate::protocol::hello::{Greeting, Hello};
-use crate::protocol::party::{Hellos, Party, threshold_of, values};
-use crate::protocol::survivors::{self, Answer, Delivered, Survivors};
+use crate::protocol::group::Group;
+use crate::protocol::hello::{Common, Greeting, Hello};
+use crate::protocol::party::{Hellos, Invitation, Party, threshold_of, values};
+use crate::protocol::survivors::{self, Answer, Delivered, Said, Survivors};
 use crate::protocol::tree;
-use crate::protocol::upload::{Dealt, sealed_share};
-use crate::rlwe::block::add_into;
-use crate::rlwe::{KeySum, Opener, Ring};
-use crate::shamir::{ShamirError, Share, reconstruct};
+use crate::protocol::upload::Dealt;
+use crate::protocol::{DEAL, MAX_CREDENTIAL};
+use crate::scheme::{self, Opened, Opening, Scheme, Sum};
 use crate::site::{receivers, wide};
 
 const ROSTERS: Table = Table::named("seal-rosters");
@@ -90,19 +91,37 @@ impl Server {
 }
 
 /// Leaves out the hellos that do not go with the others, so that one of them cannot keep everybody from a
-/// sum: another step than most, terms that so many sites cannot meet, numbers too large for any sum.
+/// sum: another step, scheme or precision than most, terms that so many sites cannot meet, numbers too
+/// large for any sum.
 fn fitting(hellos: BTreeMap<String, Hello>) -> BTreeMap<String, Hello> {
-    let mut steps: BTreeMap<i16, usize> = BTreeMap::new();
-    hellos.values().for_each(|hello| *steps.entry(hello.step.exponent()).or_default() += 1);
-    let most_have = steps.iter().max_by_key(|(_, count)| **count).map(|(&step, _)| step);
+    let mut common: BTreeMap<Common, usize> = BTreeMap::new();
+    hellos.values().for_each(|hello| *common.entry(hello.common()).or_default() += 1);
+    let most_have = common.iter().max_by_key(|(_, count)| **count).map(|(&common, _)| common);
     let sites = hellos.len() as u32;
     let fits = |hello: &Hello| {
-        Some(hello.step.exponent()) == most_have
+        Some(hello.common()) == most_have
             && hello.min_sites >= hello.colluders.saturating_add(2)
             && threshold_of(sites, hello.min_sites, hello.colluders) <= sites
             && hello.most <= MAX_MOST
     };
     hellos.into_iter().filter(|(_, hello)| fits(hello)).collect()
+}
+
+/// Has one of the members draw a secret that all of them share; the next one, should it fail to.
+fn group(party: &Party, hellos: &[u8], channel: &mut dyn Channel) -> Result<Group, Reason> {
+    let asking = Invitation { hellos: hellos.to_vec(), group: None }.encode();
+    let frame = [&[DEAL][..], &asking].concat();
+    for member in &party.members {
+        channel.send(&member.site.name, frame.clone());
+        let Some((from, answer)) = channel.receive() else { continue };
+        if from == member.site.name
+            && let Ok(group) = Group::decode(&answer)
+            && group.dealer(party).is_ok()
+        {
+            return Ok(group);
+        }
+    }
+    Err(Reason::new(Code::TooFewSites, "no site gave the session the secret that it needs"))
 }
 
 impl ServerSeal for Server {
@@ -145,8 +164,14 @@ impl ServerSeal for Server {
         let credentials = roster.clone().unwrap_or_else(first);
         let hellos = hellos.into_values().collect();
         let session = Hellos { greeting, roster: credentials, hellos };
-        let bytes = session.encode();
-        let (greeting, party) = Party::new(&bytes, None, &*self.vouching)?;
+        let mut invitation = Invitation { hellos: session.encode(), group: None };
+        let mut bytes = invitation.encode();
+        let (mut greeting, mut party) = Party::new(&bytes, None, &*self.vouching)?;
+        if party.needs_group() {
+            invitation.group = Some(group(&party, &invitation.hellos, channel)?);
+            bytes = invitation.encode();
+            (greeting, party) = Party::new(&bytes, None, &*self.vouching)?;
+        }
         if roster.is_none() {
             self.keep(&session.roster)?;
         }
@@ -158,32 +183,35 @@ impl ServerSeal for Server {
         let Some((greeting, party)) = self.current.take() else {
             return Err(Reason::new(Code::ContextMismatch, "nobody was greeted for this task"));
         };
-        let layout = party.layout(values(schema)?)?;
-        let context = party.context(&greeting, &task, &layout);
-        let ring = Ring::new(layout.encoding().set());
-        let words = layout.blocks() as usize * ring.set().block();
+        let scheme = scheme::of(&party, values(schema)?)?;
+        let context = party.context(&greeting, &task, &*scheme);
         Ok(Box::new(SealedSum {
-            ring,
+            sum: scheme.sum(&context)?,
             party,
-            layout,
+            scheme,
             context,
             schema: schema.clone(),
-            sum: vec![0; words],
             dealt: BTreeMap::new(),
         }))
     }
 }
 
-/// A sum of sealed uploads: one accumulator, whatever the number of sites, and one upload at a time.
+/// A sum of sealed uploads, and one upload at a time.
 struct SealedSum {
-    ring: Ring,
     party: Party,
-    layout: Layout,
+    scheme: Box<dyn Scheme>,
     context: Digest,
     schema: Schema,
-    sum: Vec<u32>,
+    sum: Box<dyn Sum>,
     /// What was said beside the uploads in the sum, by place in the roster.
     dealt: BTreeMap<u32, Dealt>,
+}
+
+/// What the survivors said.
+struct Answers {
+    /// Who helps, and with what.
+    help: Vec<Answer>,
+    complaints: Vec<Complaint>,
 }
 
 impl SealedSum {
@@ -193,7 +221,7 @@ impl SealedSum {
         let Some(statement) = &header.seal else {
             return refuse(Code::WrongContent, "an upload in the clear for a sealed sum");
         };
-        if header.len != 4 * self.sum.len() as u64 {
+        if header.len != 4 * self.scheme.words() as u64 {
             return refuse(
                 Code::ShapeMismatch,
                 "an upload of more or fewer blocks than the round's",
@@ -214,14 +242,14 @@ impl SealedSum {
         if statement.body != Digest(header.digest) || !statement.is_of(&member.site.signing) {
             return refuse(Code::BadSignature, "an upload that its site did not sign");
         }
-        let to: Vec<u32> = dealt.shares.iter().map(|(to, _)| *to).collect();
-        let size = sealed_share(self.ring.set());
-        let sizes = dealt.shares.iter().all(|(_, sealed)| sealed.len() == size);
-        let leaves = Dealt::leaves(statement.index, &dealt.shares);
-        if to != receivers(&self.party, statement.index)
-            || !sizes
-            || tree::root(&leaves) != statement.shares
-        {
+        let to: Vec<u32> = dealt.messages.iter().map(|(to, _)| *to).collect();
+        let (expected, size) = match self.scheme.dealt_bytes() {
+            0 => (Vec::new(), 0),
+            bytes => (receivers(&self.party, statement.index), bytes + OVERHEAD),
+        };
+        let sizes = dealt.messages.iter().all(|(_, sealed)| sealed.len() == size);
+        let leaves = Dealt::leaves(statement.index, &dealt.messages);
+        if to != expected || !sizes || tree::root(&leaves) != statement.dealt {
             return refuse(Code::BadShare, "an upload whose shares are not one for each peer");
         }
         Ok(dealt)
@@ -230,48 +258,59 @@ impl SealedSum {
     /// Adds all of an upload, or nothing of it.
     fn take(&mut self, body: &mut dyn Read) -> Result<(), Reason> {
         let short = |_| Reason::new(Code::StorageFailed, "a spooled upload is short");
-        let mut words = vec![0u32; self.sum.len()];
+        let mut words = vec![0u32; self.scheme.words()];
         body.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(short)?;
-        if cfg!(target_endian = "big") {
-            words.iter_mut().for_each(|word| *word = u32::from_le(*word));
-        }
-        add_into(&self.ring, &mut self.sum, &words)
-            .map_err(|error| Reason::new(Code::Malformed, error.to_string()))
+        self.sum.add(words)
+    }
+
+    /// Name of the site at a place of the roster.
+    fn name(&self, index: u32) -> &str {
+        self.party.member(index).map_or("?", |member| &member.site.name)
+    }
+
+    fn survivors(&self) -> Digest {
+        let statements: Vec<_> = self.dealt.values().map(|dealt| dealt.statement.clone()).collect();
+        survivors::digest(&statements)
     }
 
     /// Tells the survivors whose uploads are in the sum, and gathers their answers.
-    fn answers(&self, channel: &mut dyn Channel) -> Vec<(u32, Share)> {
+    fn answers(&self, channel: &mut dyn Channel) -> Answers {
         let statements: Vec<_> = self.dealt.values().map(|dealt| dealt.statement.clone()).collect();
-        let digest = survivors::digest(&statements);
+        let digest = self.survivors();
         let leaves: BTreeMap<u32, Vec<Digest>> = self
             .dealt
             .iter()
-            .map(|(&from, dealt)| (from, Dealt::leaves(from, &dealt.shares)))
+            .map(|(&from, dealt)| (from, Dealt::leaves(from, &dealt.messages)))
             .collect();
         let delivered = |from: u32, dealt: &Dealt, to: u32| {
-            let at = dealt.shares.iter().position(|(receiver, _)| *receiver == to)?;
+            let at = dealt.messages.iter().position(|(receiver, _)| *receiver == to)?;
             let path = tree::path(leaves.get(&from)?, at);
-            Some(Delivered { sealed: dealt.shares.get(at)?.1.clone(), path })
+            Some(Delivered { sealed: dealt.messages.get(at)?.1.clone(), path })
         };
         for &to in self.dealt.keys() {
-            let Some(member) = self.party.member(to) else { continue };
-            let shares =
+            let messages =
                 self.dealt.iter().map(|(&from, dealt)| delivered(from, dealt, to)).collect();
-            let survivors = Survivors { statements: statements.clone(), shares };
-            channel.send(&member.site.name, survivors.encode());
+            let survivors = Survivors { statements: statements.clone(), messages };
+            channel.send(self.name(to), survivors.encode());
         }
-        let mut answers = BTreeMap::new();
-        while answers.len() < self.dealt.len() {
+        let (mut help, mut complaints) = (BTreeMap::new(), Vec::new());
+        let mut heard = BTreeSet::new();
+        while heard.len() < self.dealt.len() {
             let Some((from, frame)) = channel.receive() else { break };
-            if let Some((index, share)) = self.answer(&from, &frame, &digest) {
-                answers.insert(index, share);
+            let Some(answer) = self.answer(&from, &frame, &digest) else { continue };
+            heard.insert(answer.index);
+            match answer.said {
+                Said::Help(_) => drop(help.insert(answer.index, answer)),
+                Said::Complaint(about) => {
+                    complaints.push(Complaint { by: from, about: self.name(about).to_owned() });
+                }
             }
         }
-        answers.into_iter().collect()
+        Answers { help: help.into_values().collect(), complaints }
     }
 
-    /// The share of an answer, if it is one of this sum.
-    fn answer(&self, from: &str, frame: &[u8], survivors: &Digest) -> Option<(u32, Share)> {
+    /// An answer, if it is one of this sum.
+    fn answer(&self, from: &str, frame: &[u8], survivors: &Digest) -> Option<Answer> {
         let answer = Answer::decode(frame).ok()?;
         let member = self.party.member(answer.index)?;
         let good = member.site.name == from
@@ -279,66 +318,33 @@ impl SealedSum {
             && answer.context == self.context
             && answer.survivors == *survivors
             && answer.is_of(&member.site.signing);
-        let share = Share::decode(&answer.share, self.ring.set().degree()).ok()?;
-        good.then_some((answer.index, share))
+        good.then_some(answer)
     }
 
-    /// Opens the sum and reads it. Should the answers not fit together, each is left out in turn: the
-    /// zeros at the end of the sum tell whether the others were right. Nobody is named: it could be a
-    /// dealer's fault.
-    fn open(&self, answers: Vec<(u32, Share)>) -> Result<(Vec<i64>, u64), Reason> {
-        let mut points: Vec<(u32, Share)> =
-            answers.into_iter().map(|(index, share)| (index + 1, share)).collect();
-        let whole = self.open_with(&points);
-        let wrong = |result: &Result<_, Reason>| {
-            result.as_ref().is_err_and(|reason| reason.code == Code::SharesInconsistent)
-        };
-        if !wrong(&whole) || points.len() as u32 <= self.party.threshold {
-            return whole;
+    /// Opens the sum; or has one of the sites open it, whose place comes with it.
+    fn open(
+        &mut self,
+        answers: &[Answer],
+        channel: &mut dyn Channel,
+    ) -> Result<(Opened, Option<u32>), Reason> {
+        let help = answers.iter().filter_map(|answer| match &answer.said {
+            Said::Help(help) => Some((answer.index, help.clone())),
+            Said::Complaint(_) => None,
+        });
+        let help: Vec<_> = help.collect();
+        match self.sum.open(&help)? {
+            Opening::Done(opened) => Ok((opened, None)),
+            Opening::AtSite(sealed) => self.open_at_site(&sealed, answers, channel),
         }
-        for _ in 0..points.len() {
-            let left_out = points.remove(0);
-            if let Ok(opened) = self.open_with(&points) {
-                return Ok(opened);
-            }
-            points.push(left_out);
-        }
-        whole
     }
+}
 
-    fn open_with(&self, points: &[(u32, Share)]) -> Result<(Vec<i64>, u64), Reason> {
-        let survivors = self.dealt.len() as u32;
-        let threshold = self.party.threshold as usize;
-        let keys = reconstruct(points, threshold, survivors).map_err(|error| {
-            let code = match error {
-                ShamirError::TooFew => Code::TooFewSites,
-                _ => Code::SharesInconsistent,
-            };
-            Reason::new(code, error.to_string())
-        })?;
-        let unreadable = |error: LayoutError| {
-            let code = match error {
-                LayoutError::CountMismatch | LayoutError::VersionMismatch => Code::CountMismatch,
-                LayoutError::PadsNonzero => Code::PadsNonzero,
-                _ => Code::SumOutOfRange,
-            };
-            Reason::new(code, error.to_string())
-        };
-        let wrong = |error: crate::rlwe::RingError| {
-            Reason::new(Code::SharesInconsistent, error.to_string())
-        };
-        let key = KeySum::new(&self.ring, survivors, &keys).map_err(wrong)?;
-        let opener = Opener::new(&self.ring, &self.context.0, key);
-        let mut decoder = Decoder::new(self.layout, survivors).map_err(unreadable)?;
-        let mut opened = vec![0i64; self.ring.set().degree()];
-        let mut sums = Vec::with_capacity(self.layout.encoding().values() as usize);
-        for (block, sealed) in (0..).zip(self.sum.chunks_exact(self.ring.set().block())) {
-            opener.open(block, sealed, &mut opened).map_err(wrong)?;
-            decoder.block(&opened, &mut sums).map_err(unreadable)?;
-        }
-        let header = decoder.finish().map_err(unreadable)?;
-        Ok((sums, header.weight))
-    }
+fn too_few(detail: String, complaints: &[Complaint]) -> Reason {
+    let of = |complaint: &Complaint| {
+        format!("; `{}` cannot open what `{}` dealt", complaint.by, complaint.about)
+    };
+    let complaints: String = complaints.iter().map(of).collect();
+    Reason::new(Code::TooFewSites, detail + &complaints)
 }
 
 impl Aggregator for SealedSum {
@@ -361,26 +367,25 @@ impl Aggregator for SealedSum {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, channel: &mut dyn Channel) -> Result<Aggregate, Reason> {
-        if (self.dealt.len() as u32) < self.party.threshold {
-            let detail = format!(
-                "{} sealed updates came in, a sum of at least {} opens",
-                self.dealt.len(),
-                self.party.threshold
-            );
-            return Err(Reason::new(Code::TooFewSites, detail));
+    fn finish(mut self: Box<Self>, channel: &mut dyn Channel) -> Result<Aggregate, Reason> {
+        let (came, threshold) = (self.dealt.len(), self.party.threshold);
+        if (came as u32) < threshold {
+            let detail =
+                format!("{came} sealed updates came in, a sum of at least {threshold} opens");
+            return Err(too_few(detail, &[]));
         }
-        let answers = self.answers(channel);
-        if (answers.len() as u32) < self.party.threshold {
+        let Answers { help, complaints } = self.answers(channel);
+        if (help.len() as u32) < threshold {
             let detail = format!(
-                "{} sites helped to open the sum, {} are needed; nothing was opened",
-                answers.len(),
-                self.party.threshold
+                "{} sites helped to open the sum, {threshold} are needed; nothing was opened",
+                help.len(),
             );
-            return Err(Reason::new(Code::TooFewSites, detail));
+            return Err(too_few(detail, &complaints));
         }
-        let (sums, weight) = self.open(answers)?;
-        let step = self.party.step.value();
+        let ((header, sums), opener) = self.open(&help, channel)?;
+        let verified = self.show(&header, &sums, &help, opener, channel);
+        // What was weighted was divided by this power of two.
+        let step = self.party.step.value() * f64::from(self.party.weight_bits).exp2();
         let mut rest = &sums[..];
         let (mut sum, mut weights) = (Tensors::default(), BTreeMap::new());
         for (name, slot) in &self.schema.0 {
@@ -388,10 +393,10 @@ impl Aggregator for SealedSum {
             rest = after;
             let values = values.iter().map(|&value| value as f64 * step).collect();
             if let Some(tensor) = Tensor::new(slot.shape.clone(), Values::F64(values)) {
-                weights.insert(name.clone(), weight as f64);
+                weights.insert(name.clone(), header.weight as f64);
                 sum.0.insert(name.clone(), tensor);
             }
         }
-        Ok(Aggregate { sum, weights, uploads: self.dealt.len() as u32 })
+        Ok(Aggregate { sum, weights, uploads: came as u32, verified, complaints })
     }
 }

@@ -1,37 +1,41 @@
 //! A site's side.
 //!
 //! ```text
-//!   Idle ──greeting──▶ Greeted ──begin(session)──▶ Entered ──seal──▶ Sealed ──survivors──▶ Answered
+//!   Idle ──greeting──▶ Greeted ──begin(invitation)──▶ Entered ──seal──▶ Sealed ──survivors──▶ Answered
+//!                       └─deal─┘ draws the session's secret, where asked              agreed, pieces ─┘
 //! ```
-//! The secret of the round is in memory alone and gone with its phase: a site that is restarted is out
+//! The secrets of the round are in memory alone and gone with their phase: a site that is restarted is out
 //! of the open round, and whoever takes its disk later opens nothing. What a phase holds is moved to the
 //! next, so that a key is used once.
+
+mod answering;
+mod closing;
 
 use std::sync::Arc;
 
 use privet_core::message::Sealed;
-use privet_core::seal::{Certified, SiteSeal, Terms, Vouching};
+use privet_core::seal::{Certified, Note, Reply, SiteSeal, Terms, Vouching};
 use privet_core::sensitivity::Lattice;
 use privet_core::tensor::{Dtype, Schema};
 use privet_core::{Code, Reason};
 use privet_crypto::pairwise::{Route, Secret};
 use privet_crypto::transcript::Stream;
-use privet_crypto::{Digest, Reader, Seed, SigningKey, Transcript, Words};
+use privet_crypto::{Digest, Reader, Seed, SigningKey, Transcript};
 use privet_store::Store;
 use zeroize::Zeroizing;
 
-use crate::coding::Layout;
+use crate::protocol::group::Group;
 use crate::protocol::hello::{Greeting, Hello};
-use crate::protocol::party::{Party, values};
-use crate::protocol::survivors::{self, Answer, Survivors, is_dealt};
+use crate::protocol::party::{Member, Party, values};
+use crate::protocol::survivors::{Answer, Said, Survivors};
 use crate::protocol::tree;
 use crate::protocol::upload::{Dealt, Statement};
-use crate::protocol::{GREETING, SURVIVORS, malformed};
-use crate::rlwe::{Key, Ring, Sealer};
-use crate::shamir::{Share, deal};
+use crate::protocol::{AGREED, DEAL, GREETING, OPENED, READ, SURVIVORS, TO_OPEN, malformed};
+use crate::scheme::{self, Scheme, Sealing};
+use crate::site::closing::Closing;
 use crate::state::State;
 
-/// What a sealed share is for.
+/// What a sealed message from one site to another is for.
 const SHARE: &str = "privet/he/share/v1";
 
 /// Who a site is.
@@ -55,32 +59,42 @@ pub struct Site {
 
 enum Phase {
     Idle,
-    Greeted { greeting: Greeting, secret: Secret, hello: Hello },
+    Greeted(Box<Greeted>),
     Entered(Box<Entered>),
     Sealed(Box<Round>),
-    Answered { survivors: Vec<u8>, answer: Vec<u8> },
+    Answered { survivors: Vec<u8>, answer: Vec<u8>, closing: Box<Closing> },
+}
+
+struct Greeted {
+    greeting: Greeting,
+    secret: Secret,
+    hello: Hello,
+    /// The hellos that it drew a secret for, the secret, and what it answered.
+    dealt: Option<(Vec<u8>, Seed, Vec<u8>)>,
+}
+
+/// A round that a site takes part in.
+struct Session {
+    number: u64,
+    party: Party,
+    scheme: Box<dyn Scheme>,
+    context: Digest,
+    /// Its place in the roster.
+    index: u32,
+    secret: Secret,
+    group: Option<Seed>,
 }
 
 struct Entered {
-    greeting: Greeting,
-    party: Party,
-    layout: Layout,
-    context: Digest,
+    session: Session,
     schema: Schema,
-    index: u32,
-    secret: Secret,
 }
 
 /// A round whose update has been sealed.
 struct Round {
-    session: u64,
-    party: Party,
-    layout: Layout,
-    context: Digest,
-    index: u32,
-    secret: Secret,
-    /// Its own share of its own key.
-    share: Share,
+    session: Session,
+    /// What it dealt to itself.
+    own: Zeroizing<Vec<u8>>,
     statement: Statement,
 }
 
@@ -92,7 +106,7 @@ impl Site {
     /// A site in a run of a job; what it must not forget is kept in the store.
     ///
     /// # Errors
-    /// When its credential is not good.
+    /// When its credential is not good, or this build does not have the scheme.
     pub fn new(
         run: String,
         terms: Terms,
@@ -100,35 +114,60 @@ impl Site {
         vouching: Arc<dyn Vouching>,
         store: Store,
     ) -> Result<Self, Reason> {
+        scheme::is_built(terms.scheme)?;
         let own = vouching.certified(&identity.credential)?;
         let state = State::new(store, run.clone());
         Ok(Self { run, terms, identity, own, vouching, state, phase: Phase::Idle })
     }
 
     fn hello(&mut self, greeting: Greeting) -> Result<Vec<u8>, Reason> {
-        if let Phase::Greeted { greeting: known, hello, .. } = &self.phase
-            && *known == greeting
+        if let Phase::Greeted(greeted) = &self.phase
+            && greeted.greeting == greeting
         {
-            return Ok(hello.encode());
+            return Ok(greeted.hello.encode());
         }
         if greeting.run != self.run {
             let detail = "the server greets for another run of the job";
             return Err(Reason::new(Code::ContextMismatch, detail));
         }
-        self.state.may_enter(greeting.session)?;
+        self.state.may_enter(greeting.session, self.terms.sessions)?;
         let secret = Secret::from_os().map_err(scheme_failed)?;
         let Identity { credential, signer } = &self.identity;
         let hello = Hello::new(&greeting, secret.public(), &self.terms, credential.clone(), signer);
         let bytes = hello.encode();
-        self.phase = Phase::Greeted { greeting, secret, hello };
+        self.phase = Phase::Greeted(Box::new(Greeted { greeting, secret, hello, dealt: None }));
         Ok(bytes)
     }
 
-    fn answer(&mut self, frame: &[u8]) -> Result<Vec<u8>, Reason> {
-        if let Phase::Answered { survivors, answer } = &self.phase
+    /// Draws the secret of a session and seals it to the others, once.
+    fn deal(&mut self, invitation: &[u8]) -> Result<Vec<u8>, Reason> {
+        let roster = self.state.roster()?;
+        let Phase::Greeted(greeted) = &mut self.phase else {
+            let detail = "a secret is asked for, and this site has not said hello";
+            return Err(Reason::new(Code::ContextMismatch, detail));
+        };
+        if let Some((known, _, answer)) = &greeted.dealt {
+            let again = known == invitation;
+            let detail = "a secret was drawn for other hellos of this session";
+            return again
+                .then(|| answer.clone())
+                .ok_or_else(|| Reason::new(Code::ContextMismatch, detail));
+        }
+        let (greeting, party) = Party::new(invitation, roster.as_ref(), &*self.vouching)?;
+        let index = greeted.own_place(&greeting, &party, &self.own)?;
+        party.allowed_by(&self.terms, &self.own)?;
+        let group = Seed::from_os().map_err(scheme_failed)?;
+        let signer = &self.identity.signer;
+        let answer = Group::deal(&party, index, &greeted.secret, &group, signer)?.encode();
+        greeted.dealt = Some((invitation.to_vec(), group, answer.clone()));
+        Ok(answer)
+    }
+
+    fn answer(&mut self, frame: &[u8]) -> Result<Reply, Reason> {
+        if let Phase::Answered { survivors, answer, .. } = &self.phase
             && survivors == frame
         {
-            return Ok(answer.clone());
+            return Ok(Reply { bytes: answer.clone(), note: None });
         }
         let Phase::Sealed(round) = &self.phase else {
             return Err(match self.phase {
@@ -145,69 +184,82 @@ impl Site {
         let mut reader = Reader::new(frame);
         reader.u8("frame").map_err(malformed)?;
         let survivors = Survivors::decode(reader)?;
-        let digest = survivors::digest(&survivors.statements);
-        let share = round.sum(&survivors, &self.terms, &self.own)?;
-        self.state.answer(round.session, &digest)?;
-        let Round { context, index, .. } = **round;
-        let share = share.encode().to_vec();
-        let answer = Answer::new(context, index, digest, share, &self.identity.signer).encode();
-        self.phase = Phase::Answered { survivors: frame.to_vec(), answer: answer.clone() };
-        Ok(answer)
+        let digest = survivors.digest();
+        let Session { context, index, .. } = round.session;
+        let signer = &self.identity.signer;
+        let said = match round.help(&survivors, &self.terms, &self.own)? {
+            Ok(help) => Said::Help(help),
+            Err(dealer) => {
+                let name = round.session.party.member(dealer).map(|member| &member.site.name);
+                let name = name.map_or("?", String::as_str);
+                let detail = format!("what `{name}` dealt to this site does not open");
+                let said = Said::Complaint(dealer);
+                let bytes = Answer::new(context, index, digest, said, signer).encode();
+                let complaint = Reason::new(Code::BadShare, detail);
+                return Ok(Reply { bytes, note: Some(Note::Complaint(complaint)) });
+            }
+        };
+        let members = survivors.members();
+        self.state.answer(round.session.number, &digest, &members, self.terms.stable)?;
+        let bytes = Answer::new(context, index, digest, said, signer).encode();
+        let Phase::Sealed(round) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return Err(scheme_failed("the phase changed meanwhile"));
+        };
+        let closing = Closing::new(round.session, digest, survivors.places());
+        let (survivors, answer) = (frame.to_vec(), bytes.clone());
+        self.phase = Phase::Answered { survivors, answer, closing: Box::new(closing) };
+        Ok(Reply { bytes, note: None })
+    }
+
+    /// What the server opened, or wants opened.
+    fn close(&mut self, frame: &[u8]) -> Result<Reply, Reason> {
+        let Phase::Answered { closing, .. } = &mut self.phase else {
+            let detail = "this site has answered for no sum";
+            return Err(Reason::new(Code::NotInSurvivors, detail));
+        };
+        let reply = closing.frame(frame);
+        if let Err(Reason { code: Code::MacFailed | Code::Equivocation, .. }) = &reply {
+            self.state.distrust()?;
+        }
+        reply
     }
 }
 
-impl Round {
-    /// The sum of the shares that this site holds of the survivors' keys.
-    fn sum(&self, survivors: &Survivors, own: &Terms, site: &Certified) -> Result<Share, Reason> {
-        let refuse = |code, detail: &str| Err(Reason::new(code, detail));
-        let statements = &survivors.statements;
-        if (statements.len() as u32) < self.party.threshold {
-            return refuse(Code::TooFewHonest, "fewer sites are in the sum than the threshold");
+impl Greeted {
+    /// This site's place in the roster, if the hellos are those of its session and its own is among them.
+    fn own_place(
+        &self,
+        greeting: &Greeting,
+        party: &Party,
+        own: &Certified,
+    ) -> Result<u32, Reason> {
+        let mismatch = |detail: &str| Err(Reason::new(Code::ContextMismatch, detail));
+        if *greeting != self.greeting {
+            return mismatch("the task's session is not the one that this site was greeted for");
         }
-        if !statements.windows(2).all(|pair| pair[0].index < pair[1].index) {
-            return refuse(Code::Malformed, "the survivors are not in order");
+        let own = party.members.iter().find(|member| member.site.signing == own.signing);
+        match own.filter(|member| member.hello == self.hello) {
+            Some(member) => Ok(member.index),
+            None => mismatch("the session does not hold what this site said"),
         }
-        if !statements.contains(&self.statement) {
-            return refuse(Code::NotInSurvivors, "this site's update is not in the sum");
-        }
-        let mut members = Vec::with_capacity(statements.len());
-        for statement in statements {
-            if statement.context != self.context {
-                return refuse(Code::ContextMismatch, "a survivor sealed for another round");
+    }
+
+    /// The secret of the session.
+    fn group(&self, party: &Party, index: u32) -> Result<Option<Seed>, Reason> {
+        match (party.needs_group(), &party.group) {
+            (false, None) => Ok(None),
+            (true, Some(group)) => match &self.dealt {
+                Some((_, seed, answer)) if *answer == group.encode() => {
+                    group.dealer(party)?;
+                    Ok(Some(Seed::from_bytes(*seed.reveal())))
+                }
+                _ => group.open(party, index, &self.secret).map(Some),
+            },
+            _ => {
+                let detail = "the session brings a secret that it needs not, or none that it needs";
+                Err(Reason::new(Code::ContextMismatch, detail))
             }
-            let Some(member) = self.party.member(statement.index) else {
-                return refuse(Code::RosterChanged, "a survivor is not of this round");
-            };
-            if !statement.is_of(&member.site.signing) {
-                return refuse(Code::BadSignature, "a survivor's statement is not signed by it");
-            }
-            members.push(member);
         }
-        self.party.enough(own, site, members.iter().copied())?;
-        let mut sum = Share::decode(&self.share.encode(), self.share.len()).map_err(malformed)?;
-        for ((statement, member), share) in statements.iter().zip(members).zip(&survivors.shares) {
-            if statement.index == self.index {
-                continue;
-            }
-            let bad = || {
-                let detail = format!("the share that `{}` dealt does not open", member.site.name);
-                Reason::new(Code::BadShare, detail)
-            };
-            let delivered = share.as_ref().ok_or_else(bad)?;
-            let receivers = receivers(&self.party, statement.index);
-            if !is_dealt(statement, self.index, &receivers, delivered) {
-                return Err(bad());
-            }
-            let context = salted(&self.context, &statement.salt);
-            let (from, to) = (statement.index, self.index);
-            let route = Route { context: &context, purpose: SHARE, from, to };
-            let key = self.secret.key(&member.hello.key, route).map_err(|_| bad())?;
-            let opened = key.open(&delivered.sealed).map_err(|_| bad())?;
-            let degree = self.layout.encoding().set().degree();
-            let share = Share::decode(&opened, degree).map_err(|_| bad())?;
-            sum.add(&share).map_err(|_| bad())?;
-        }
-        Ok(sum)
     }
 }
 
@@ -217,74 +269,83 @@ pub(crate) fn receivers(party: &Party, dealer: u32) -> Vec<u32> {
     others.filter(|&index| index != dealer).collect()
 }
 
-/// All integers of an update in the order of the tensors' names.
-fn flat(update: &Lattice) -> Zeroizing<Vec<i64>> {
+/// All integers of an update in the order of the tensors' names, times w/2^bits where they are weighted:
+/// truncated towards zero, so that they stay within every bound that held before.
+fn flat(update: &Lattice, weighted: Option<(f64, u8)>) -> Zeroizing<Vec<i64>> {
     let mut values = Vec::with_capacity(update.elements() as usize);
     update.tensors().values().for_each(|tensor| values.extend_from_slice(tensor.values()));
+    if let Some((weight, bits)) = weighted {
+        let (weight, scale) = (weight as i128, 1i128 << bits);
+        let weigh = |value: i64| (i128::from(value) * weight / scale) as i64;
+        values.iter_mut().for_each(|value| *value = weigh(*value));
+    }
     Zeroizing::new(values)
 }
 
-/// What the keys of one upload's shares depend on. Should a copy of this process seal another update in
-/// the same session, its shares are sealed under other keys.
+/// What the keys of one upload's messages depend on. Should a copy of this process seal another update in
+/// the same session, its messages are sealed under other keys.
 fn salted(context: &Digest, salt: &[u8; 32]) -> Digest {
     Transcript::new("privet/he/salted/v1").bytes(&context.0).bytes(salt).finish()
 }
 
-/// Seals a key's shares, one to each other member.
-fn seal_shares(
-    entered: &Entered,
-    salt: &[u8; 32],
-    shares: &[Share],
-) -> Result<Vec<(u32, Vec<u8>)>, Reason> {
-    let from = entered.index;
-    let context = salted(&entered.context, salt);
-    let members = entered.party.members.iter().filter(|member| member.index != from);
-    let seal = |member: &crate::protocol::party::Member| {
-        let to = member.index;
-        let route = Route { context: &context, purpose: SHARE, from, to };
-        let key = entered.secret.key(&member.hello.key, route).map_err(scheme_failed)?;
-        let share = shares.get(to as usize).ok_or_else(|| scheme_failed("a share is missing"))?;
-        Ok((to, key.seal(&share.encode())))
-    };
-    members.map(seal).collect()
+impl Session {
+    /// Seals what is dealt, one message to each other member.
+    fn seal_dealt(
+        &self,
+        salt: &[u8; 32],
+        dealt: &[Zeroizing<Vec<u8>>],
+    ) -> Result<Vec<(u32, Vec<u8>)>, Reason> {
+        if self.scheme.dealt_bytes() == 0 {
+            return Ok(Vec::new());
+        }
+        let context = salted(&self.context, salt);
+        let members = self.party.members.iter().filter(|member| member.index != self.index);
+        let seal = |member: &Member| {
+            let (from, to) = (self.index, member.index);
+            let route = Route { context: &context, purpose: SHARE, from, to };
+            let key = self.secret.key(&member.hello.key, route).map_err(scheme_failed)?;
+            let message =
+                dealt.get(to as usize).ok_or_else(|| scheme_failed("a share is missing"))?;
+            Ok((to, key.seal(message)))
+        };
+        members.map(seal).collect()
+    }
 }
 
 impl SiteSeal for Site {
-    fn frame(&mut self, frame: &[u8]) -> Result<Vec<u8>, Reason> {
+    fn frame(&mut self, frame: &[u8]) -> Result<Reply, Reason> {
         let mut reader = Reader::new(frame);
+        let said = |bytes| Reply { bytes, note: None };
         match reader.u8("frame").map_err(malformed)? {
-            GREETING => self.hello(Greeting::decode(reader)?),
+            GREETING => self.hello(Greeting::decode(reader)?).map(said),
+            DEAL => self.deal(frame.get(1..).unwrap_or_default()).map(said),
             SURVIVORS => self.answer(frame),
+            AGREED | OPENED | TO_OPEN | READ => self.close(frame),
             _ => Err(Reason::new(Code::Malformed, "a frame of another kind")),
         }
     }
 
     fn begin(&mut self, task: [u8; 32], session: &[u8], schema: &Schema) -> Result<(), Reason> {
-        let mismatch = |detail: &str| Err(Reason::new(Code::ContextMismatch, detail));
-        let (greeting, secret, hello) = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Greeted { greeting, secret, hello } => (greeting, secret, hello),
+        let greeted = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Greeted(greeted) => greeted,
             other => {
                 // What was sealed can still be opened.
                 self.phase = other;
-                return mismatch("the task brings a session, and this site has not said hello");
+                let detail = "the task brings a session, and this site has not said hello";
+                return Err(Reason::new(Code::ContextMismatch, detail));
             }
         };
         let roster = self.state.roster()?;
-        let (greeted, party) = Party::new(session, roster.as_ref(), &*self.vouching)?;
-        if greeted != greeting {
-            return mismatch("the task's session is not the one that this site was greeted for");
-        }
-        let own = party.members.iter().find(|member| member.site.signing == self.own.signing);
-        let Some(member) = own.filter(|member| member.hello == hello) else {
-            return mismatch("the session does not hold what this site said");
-        };
-        let index = member.index;
+        let (greeting, party) = Party::new(session, roster.as_ref(), &*self.vouching)?;
+        let index = greeted.own_place(&greeting, &party, &self.own)?;
         party.allowed_by(&self.terms, &self.own)?;
-        let layout = party.layout(values(schema)?)?;
-        let context = party.context(&greeting, &task, &layout);
+        let group = greeted.group(&party, index)?;
+        let scheme = scheme::of(&party, values(schema)?)?;
+        let context = party.context(&greeting, &task, &*scheme);
+        let (number, secret) = (greeting.session, greeted.secret);
+        let session = Session { number, party, scheme, context, index, secret, group };
         let schema = schema.clone();
-        let entered = Entered { greeting, party, layout, context, schema, index, secret };
-        self.phase = Phase::Entered(Box::new(entered));
+        self.phase = Phase::Entered(Box::new(Entered { session, schema }));
         Ok(())
     }
 
@@ -293,47 +354,49 @@ impl SiteSeal for Site {
             let detail = "no round was begun that could be sealed for";
             return Err(Reason::new(Code::ContextMismatch, detail));
         };
-        let Entered { party, layout, context, schema, .. } = &*entered;
-        if update.step() != party.step || update.schema(Dtype::I64) != wide(schema) {
+        let Entered { session, schema } = *entered;
+        if update.step() != session.party.step || update.schema(Dtype::I64) != wide(&schema) {
             let detail = "the update has other tensors or another step than the round";
             return Err(Reason::new(Code::ShapeMismatch, detail));
         }
-        let values = flat(update);
+        let weighted = session.party.common.weighted;
+        let values = flat(update, weighted.then_some((weight, session.party.weight_bits)));
         let mut hash = Stream::default();
         hash.update(bytemuck::cast_slice(&values));
-        let session = entered.greeting.session;
-        let seed = self.state.enter(session, &party.roster, context, &hash.finish())?;
-
-        let set = layout.encoding().set();
-        let ring = Ring::new(set);
-        let key = Key::sample(&ring, &mut words(&seed, "privet/he/key/v1"));
-        let (t, n) = (party.threshold as usize, party.roster.len() as usize);
-        let mut coins = words(&seed, "privet/he/coefficients/v1");
-        let mut shares = deal(key.coefficients(), t, n, &mut coins).map_err(scheme_failed)?;
+        let (context, party) = (&session.context, &session.party);
+        let entering = (session.number, self.terms.sessions);
+        let seed = self.state.enter(entering, &party.roster, context, &hash.finish())?;
+        let sealed = session.scheme.seal(&Sealing {
+            context,
+            seed: &seed,
+            group: session.group.as_ref(),
+            index: session.index,
+            values: &values,
+            weight: weight as u64,
+        })?;
         let salt = *seed.derive("privet/he/salt/v1", 0).reveal();
-        let sealed_shares = seal_shares(&entered, &salt, &shares)?;
-        let errors = seed.derive("privet/he/errors/v1", 0);
-        let body = seal_values(&ring, layout, context, key, errors, &values, weight)?;
-
+        let messages = session.seal_dealt(&salt, &sealed.dealt)?;
         let mut hash = Stream::default();
-        hash.update(bytemuck::cast_slice(&body));
-        let body_digest = hash.finish();
-        let root = tree::root(&Dealt::leaves(entered.index, &sealed_shares));
+        hash.update(bytemuck::cast_slice(&sealed.words));
+        let body = hash.finish();
+        let root = tree::root(&Dealt::leaves(session.index, &messages));
         let signer = &self.identity.signer;
-        let statement = Statement::new(*context, entered.index, body_digest, salt, root, signer);
-        let dealt = Dealt { statement: statement.clone(), shares: sealed_shares };
-        let sealed = Sealed {
+        let statement = Statement::new(*context, session.index, body, salt, root, signer);
+        let dealt = Dealt { statement: statement.clone(), messages };
+        let upload = Sealed {
             step: party.step,
-            schema: schema.clone(),
+            schema,
             statement: dealt.encode(),
-            body,
-            digest: body_digest.0,
+            body: sealed.words,
+            digest: body.0,
         };
-        let share = shares.swap_remove(entered.index as usize);
-        let Entered { party, layout, context, index, secret, .. } = *entered;
-        let round = Round { session, party, layout, context, index, secret, share, statement };
-        self.phase = Phase::Sealed(Box::new(round));
-        Ok(sealed)
+        let mut dealt = sealed.dealt;
+        let own = match dealt.is_empty() {
+            true => Zeroizing::default(),
+            false => dealt.swap_remove(session.index as usize),
+        };
+        self.phase = Phase::Sealed(Box::new(Round { session, own, statement }));
+        Ok(upload)
     }
 }
 
@@ -347,52 +410,21 @@ pub(crate) fn wide(schema: &Schema) -> Schema {
     slots.map(|(name, slot)| (name.clone(), wide(slot))).collect()
 }
 
-fn words(seed: &Seed, purpose: &str) -> Words {
-    Words::new(&seed.derive(purpose, 0))
-}
-
-/// Seals all values, block by block; little-endian words on the wire.
-fn seal_values(
-    ring: &Ring,
-    layout: &Layout,
-    context: &Digest,
-    key: Key,
-    errors: Seed,
-    values: &[i64],
-    weight: f64,
-) -> Result<Vec<u32>, Reason> {
-    let set = ring.set();
-    let header = layout.header(weight as u64).map_err(scheme_failed)?;
-    let mut sealer = Sealer::new(ring, &context.0, key, errors);
-    let mut messages = Zeroizing::new(vec![0i64; set.degree()]);
-    let mut body = vec![0u32; layout.blocks() as usize * set.block()];
-    for (block, out) in (0..).zip(body.chunks_exact_mut(set.block())) {
-        let part = values.get(layout.range(block)).unwrap_or_default();
-        layout.encode(block, &header, part, &mut messages).map_err(scheme_failed)?;
-        sealer.seal(&messages, out).map_err(scheme_failed)?;
-    }
-    if cfg!(target_endian = "big") {
-        body.iter_mut().for_each(|word| *word = word.to_le());
-    }
-    Ok(body)
-}
-
 #[cfg(test)]
 impl Site {
-    /// All shares that this site can open of others' uploads, as one that colludes would.
+    /// All that this site can open of others' messages, as one that colludes would.
     pub(crate) fn loot(
         &self,
         uploads: &std::collections::BTreeMap<u32, (Dealt, Vec<u32>)>,
-    ) -> std::collections::BTreeMap<u32, Share> {
+    ) -> std::collections::BTreeMap<u32, Zeroizing<Vec<u8>>> {
         let Phase::Sealed(round) = &self.phase else { panic!("a sealed round") };
-        let degree = round.layout.encoding().set().degree();
+        let Session { context, index: to, secret, party, .. } = &round.session;
         let share = |(&from, (dealt, _)): (&u32, &(Dealt, Vec<u32>))| {
-            let (_, sealed) = dealt.shares.iter().find(|(to, _)| *to == round.index)?;
-            let context = salted(&round.context, &dealt.statement.salt);
-            let to = round.index;
-            let route = Route { context: &context, purpose: SHARE, from, to };
-            let key = round.secret.key(&round.party.member(from)?.hello.key, route).ok()?;
-            Some((from, Share::decode(&key.open(sealed).ok()?, degree).ok()?))
+            let (_, sealed) = dealt.messages.iter().find(|(receiver, _)| receiver == to)?;
+            let context = salted(context, &dealt.statement.salt);
+            let route = Route { context: &context, purpose: SHARE, from, to: *to };
+            let key = secret.key(&party.member(from)?.hello.key, route).ok()?;
+            Some((from, key.open(sealed).ok()?))
         };
         uploads.iter().filter_map(share).collect()
     }

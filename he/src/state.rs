@@ -19,32 +19,43 @@ const SITE: Table = Table::named("seal-site");
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
     session: u64,
+    /// Sessions that were entered.
+    entered: u32,
     answered: Option<Digest>,
+    /// The members of the first sum that was answered for.
+    members: Option<Digest>,
+    /// Whether the server has shown a sum that is none of what was sealed.
+    distrusted: bool,
     roster: Vec<u8>,
 }
 
 impl Run {
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.u64(self.session);
-        match &self.answered {
-            None => writer.u8(0),
-            Some(digest) => writer.u8(1).raw(&digest.0),
-        };
-        writer.bytes(&self.roster);
+        writer.u64(self.session).u32(self.entered);
+        for digest in [&self.answered, &self.members] {
+            match digest {
+                None => writer.u8(0),
+                Some(digest) => writer.u8(1).raw(&digest.0),
+            };
+        }
+        writer.u8(self.distrusted.into()).bytes(&self.roster);
         writer.finish()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let session = reader.u64("session")?;
-        let answered = match reader.u8("answered")? {
-            0 => None,
-            _ => Some(Digest(reader.digest("answered")?)),
+        let entered = reader.u32("sessions")?;
+        let mut digest = || match reader.u8("digest")? {
+            0 => Ok(None),
+            _ => Ok(Some(Digest(reader.digest("digest")?))),
         };
+        let (answered, members) = (digest()?, digest()?);
+        let distrusted = reader.u8("distrusted")? != 0;
         let roster = reader.bytes(1 << 20, "roster")?.to_vec();
         reader.end()?;
-        Ok(Self { session, answered, roster })
+        Ok(Self { session, entered, answered, members, distrusted, roster })
     }
 }
 
@@ -96,11 +107,11 @@ impl State {
         run.map(|run| Roster::decode(&run.roster)).transpose().map_err(failed)
     }
 
-    /// Whether a session may still be entered.
-    pub(crate) fn may_enter(&self, session: u64) -> Result<(), Reason> {
+    /// Whether a session may still be entered, of at most so many.
+    pub(crate) fn may_enter(&self, session: u64, most: u32) -> Result<(), Reason> {
         let bytes = self.store.get(RUNS, self.run.as_bytes()).map_err(failed)?;
         let run = bytes.map(|bytes| Run::decode(&bytes)).transpose().map_err(failed)?;
-        later(run.as_ref(), session)
+        run.as_ref().map_or(Ok(()), |run| run.admits(session, most))
     }
 
     /// Enters a session, later than any before, and gives the seed of all its secrets: of fresh random
@@ -108,7 +119,7 @@ impl State {
     /// machine draw the same random bytes again, another update still gets other secrets.
     pub(crate) fn enter(
         &self,
-        session: u64,
+        (session, most): (u64, u32),
         roster: &Roster,
         context: &Digest,
         update: &Digest,
@@ -117,7 +128,9 @@ impl State {
         let new_secret = Seed::from_os().map_err(failed)?;
         self.change(|tx| {
             let known = self.read(tx)?;
-            later(known.as_ref(), session).map_err(Failed)?;
+            if let Some(run) = &known {
+                run.admits(session, most).map_err(Failed)?;
+            }
             let secret = match tx.get(SITE, b"secret")? {
                 Some(secret) => Zeroizing::new(secret),
                 None => {
@@ -133,7 +146,14 @@ impl State {
                 None => 0,
             };
             tx.put(SITE, b"counter", &(counter + 1).to_le_bytes())?;
-            let run = Run { session, answered: None, roster: roster.encode() };
+            let run = Run {
+                session,
+                entered: known.as_ref().map_or(0, |run| run.entered).saturating_add(1),
+                answered: None,
+                members: known.and_then(|run| run.members),
+                distrusted: false,
+                roster: roster.encode(),
+            };
             self.put(tx, &run)?;
             let parts = [&secret[..], &counter.to_le_bytes(), &context.0, &update.0];
             Ok(fresh.bound("privet/he/secrets/v1", &parts))
@@ -141,28 +161,60 @@ impl State {
     }
 
     /// Says which survivors are answered, before the answer leaves: once a session, or the same again.
-    pub(crate) fn answer(&self, session: u64, survivors: &Digest) -> Result<(), Reason> {
+    /// Where sums must be `stable`, their members are those of the run's first.
+    pub(crate) fn answer(
+        &self,
+        session: u64,
+        survivors: &Digest,
+        members: &Digest,
+        stable: bool,
+    ) -> Result<(), Reason> {
         self.change(|tx| {
+            let refuse = |code, detail: &str| Err(Failed(Reason::new(code, detail)));
             let Some(mut run) = self.read(tx)?.filter(|run| run.session == session) else {
-                let detail = "the site's memory of this round is gone";
-                return Err(Failed(Reason::new(Code::StateRolledBack, detail)));
+                return refuse(Code::StateRolledBack, "the site's memory of this round is gone");
             };
             if run.answered.is_some_and(|answered| answered != *survivors) {
-                let detail = "another sum of this round was opened already";
-                return Err(Failed(Reason::new(Code::AlreadyAnswered, detail)));
+                return refuse(
+                    Code::AlreadyAnswered,
+                    "another sum of this round was opened already",
+                );
+            }
+            let first = *run.members.get_or_insert(*members);
+            if stable && first != *members {
+                let detail = "the sum is over other sites than this run's first";
+                return refuse(Code::SurvivorsChanged, detail);
             }
             run.answered = Some(*survivors);
             self.put(tx, &run)
         })
     }
+
+    /// Writes down that the server has shown a wrong sum: no session of this run is entered any more.
+    pub(crate) fn distrust(&self) -> Result<(), Reason> {
+        self.change(|tx| match self.read(tx)? {
+            Some(run) => self.put(tx, &Run { distrusted: true, ..run }),
+            None => Ok(()),
+        })
+    }
 }
 
-fn later(run: Option<&Run>, session: u64) -> Result<(), Reason> {
-    match run {
-        Some(run) if run.session >= session => {
-            let detail = format!("session {} of this run was entered already", run.session);
-            Err(Reason::new(Code::RoundReplayed, detail))
+impl Run {
+    /// Whether a session, of at most so many, is one to enter.
+    fn admits(&self, session: u64, most: u32) -> Result<(), Reason> {
+        if self.distrusted {
+            let detail = "the server has shown a sum that is not of what was sealed";
+            return Err(Reason::new(Code::MacFailed, detail));
         }
-        _ => Ok(()),
+        if self.session >= session {
+            let detail = format!("session {} of this run was entered already", self.session);
+            return Err(Reason::new(Code::RoundReplayed, detail));
+        }
+        if self.entered >= most {
+            let detail =
+                format!("this run has had {most} sealed sessions, with those that did not open");
+            return Err(Reason::new(Code::RoundsMax, detail));
+        }
+        Ok(())
     }
 }

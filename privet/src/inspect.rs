@@ -10,7 +10,7 @@ use privet_core::filter::Cancel;
 use privet_core::flow::Promise;
 use privet_core::ledger::{Ledger, Statement};
 use privet_core::message::Sealed;
-use privet_core::seal::SiteSeal;
+use privet_core::seal::{Reply, SiteSeal};
 use privet_core::sensitivity::Lattice;
 use privet_core::tensor::{Schema, Tensors};
 use privet_core::{Code, Content, DataKind, Message, Reason, Refusal};
@@ -363,8 +363,8 @@ impl Rehearsal {
 }
 
 impl SiteSeal for Rehearsal {
-    fn frame(&mut self, _: &[u8]) -> Result<Vec<u8>, Reason> {
-        Ok(Vec::new())
+    fn frame(&mut self, _: &[u8]) -> Result<Reply, Reason> {
+        Ok(Reply::default())
     }
 
     fn begin(&mut self, _: [u8; 32], _: &[u8], _: &Schema) -> Result<(), Reason> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use privet_core::admission::{Admission, Moment, Peer, admit};
 use privet_core::aggregate::Aggregator;
+use privet_core::channel::MAX_FRAME;
 use privet_core::{Code, Reason, Stage};
 use privet_gate::{Offer, Parcel, ServerGate, Status};
 use privet_wire::{Service, Sink, Turn};
@@ -25,7 +26,7 @@ const LONG_POLL: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Longest answer of a site in a protocol session.
-const MAX_REPLY: usize = 64 << 10;
+const MAX_REPLY: usize = MAX_FRAME;
 
 /// Serves the sites of one job.
 pub(crate) struct Federation {

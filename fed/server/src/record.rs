@@ -32,6 +32,9 @@ pub struct RoundRecord {
     pub bytes_up: u64,
     /// Bytes of tasks that were sent.
     pub bytes_down: u64,
+    /// Sites that say to have seen that the opened sum is that of what was sealed.
+    #[serde(default)]
+    pub verified: u32,
     /// ε that each answering site says it has spent by now.
     pub epsilon_spent: BTreeMap<String, f64>,
     /// Seconds.

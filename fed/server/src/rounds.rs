@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use privet_core::aggregate::{Aggregator, Combine, PlainSum};
+use privet_core::aggregate::{Aggregator, Combine, Complaint, PlainSum};
 use privet_core::executor::{Executor, TaskStatus};
 use privet_core::filter::Cancel;
 use privet_core::flow::Promise;
@@ -50,6 +50,12 @@ pub(crate) struct Sum {
 fn refusals_of(refused: BTreeMap<String, (Stage, Code)>) -> impl Iterator<Item = Refusal> {
     let refusal = |(site, (stage, code))| Refusal::new(site, stage, Reason::new(code, ""));
     refused.into_iter().map(refusal)
+}
+
+/// What a site says of another one's part in a seal.
+fn complaint(complaint: &Complaint) -> Refusal {
+    let detail = format!("what `{}` dealt does not open", complaint.about);
+    Refusal::new(&complaint.by, Stage::KeyShare, Reason::new(Code::BadShare, detail))
 }
 
 /// Who takes part in a round.
@@ -107,7 +113,7 @@ impl Rounds<'_> {
         self.federation.drop_out(&silent);
         closed.dropped.extend(silent);
         self.stopped()?;
-        self.add(number, closed, started, sealed && combine == Combine::Weighted)
+        self.add(number, closed, started)
     }
 
     /// Where sites seal, greets those of a round; who answers can take part, and the task brings
@@ -195,13 +201,7 @@ impl Rounds<'_> {
         ready.into_iter().collect()
     }
 
-    fn add(
-        &mut self,
-        number: u32,
-        closed: Closed,
-        started: Instant,
-        equal: bool,
-    ) -> Result<Sum, Failure> {
+    fn add(&mut self, number: u32, closed: Closed, started: Instant) -> Result<Sum, Failure> {
         let in_round = |refusal: Refusal| refusal.in_round(number);
         let refusals: Vec<Refusal> = refusals_of(closed.refusals).map(in_round).collect();
         let answered: Vec<String> = closed.answers.keys().cloned().collect();
@@ -240,12 +240,8 @@ impl Rounds<'_> {
         let sum = aggregator.finish(&mut exchange);
         drop(exchange);
         self.stopped()?;
-        let mut sum = sum.map_err(|reason| self.unsealed(number, unfit.unwrap_or(reason)))?;
-        if equal {
-            // Under a seal every update counts once: a weight would have to be multiplied in before.
-            let uploads = f64::from(sum.uploads);
-            sum.weights.values_mut().for_each(|weight| *weight = uploads);
-        }
+        let sum = sum.map_err(|reason| self.unsealed(number, unfit.unwrap_or(reason)))?;
+        refusals.extend(sum.complaints.iter().map(complaint).map(in_round));
         refusals.extend(refusals_of(self.federation.take_refused_frames()).map(in_round));
         let mut dropped = closed.dropped;
         dropped.retain(|name| !refusals.iter().any(|refusal| refusal.site == *name));
@@ -270,6 +266,7 @@ impl Rounds<'_> {
                 metrics: Metrics::default(),
                 bytes_up: closed.bytes_up,
                 bytes_down: closed.bytes_down,
+                verified: sum.verified,
                 epsilon_spent,
                 wall_s: 0.0,
             },

@@ -94,8 +94,7 @@ mod file {
         pub require: Require,
         #[serde(default)]
         pub metrics: Metrics,
-        #[serde(default)]
-        pub weight: Weight,
+        pub weight: Option<Weight>,
     }
 
     #[derive(Deserialize, Default)]

@@ -22,7 +22,7 @@ fn a_whole_policy_is_read() {
         parse_policy(&policy_text("record", GOOD, "require = { rounds-max = 24 }")).unwrap();
     assert_eq!((policy.site.as_str(), policy.rules.len()), ("north", 1));
     let rule = &policy.rules[0];
-    assert_eq!((rule.rounds_max, rule.weight), (Some(24), Weight::Records));
+    assert_eq!((rule.rounds_max, rule.weight), (Some(24), None));
     assert_eq!(policy.line(rule), 10);
     assert_eq!(policy.digest.len(), 64);
 }

@@ -98,8 +98,14 @@ fn answer(bench: &Bench, round: u32, result: TaskResult) -> Result<Released, Ref
 struct Notes(Arc<Mutex<Vec<[u8; 32]>>>);
 
 impl SiteSeal for Notes {
-    fn frame(&mut self, frame: &[u8]) -> Result<Vec<u8>, Reason> {
-        Ok(frame.to_vec())
+    fn frame(&mut self, frame: &[u8]) -> Result<Reply, Reason> {
+        let note = match frame {
+            b"complaint" => Some(Note::Complaint(Reason::new(Code::BadShare, "of `east`"))),
+            b"" => Some(Note::Verified),
+            _ => None,
+        };
+        let bytes = if frame == b"taken" { Vec::new() } else { frame.to_vec() };
+        Ok(Reply { bytes, note })
     }
 
     fn begin(&mut self, task: [u8; 32], _: &[u8], _: &Schema) -> Result<(), Reason> {
@@ -134,7 +140,8 @@ fn a_sealed_lane_seals_and_may_be_asked_again() {
     let outbox = Outbox::new(Store::in_memory().unwrap());
     let log = Arc::new(Log::default());
     let gate =
-        SiteGate::new(Arc::new(policy), Arc::new(registry), ledger.clone(), log, outbox).unwrap();
+        SiteGate::new(Arc::new(policy), Arc::new(registry), ledger.clone(), log.clone(), outbox);
+    let gate = gate.unwrap();
     let offer = Offer { run: "r".into(), job: "a".into(), features: None, rounds: None };
     let open = |offer: &Offer| {
         let lane = gate.open(offer, &job(""), &promise(Some(bound())), "local").unwrap();
@@ -171,10 +178,20 @@ fn a_sealed_lane_seals_and_may_be_asked_again() {
     let seen = notes.0.lock().unwrap().clone();
     assert!(seen[0] != seen[1] && !seen.contains(&others.0.lock().unwrap()[0]));
 
-    let quota = FRAMES_A_ROUND * 20;
-    assert!((0..quota).all(|_| lane.frame(b"hello").is_ok()));
+    // What left is in the log, and what came of it; that a piece was taken is nothing that left.
+    let seen = log.0.lock().unwrap().len();
+    for frame in [&b"hello"[..], b"complaint", b"", b"taken"] {
+        lane.frame(frame).unwrap().handover().unwrap();
+    }
+    let entries = log.0.lock().unwrap().split_off(seen);
+    let events: Vec<_> = entries.iter().map(|entry| entry.event.as_str()).collect();
+    assert_eq!(events, ["frame", "refuse", "verified"]);
+    assert_eq!(entries[1].refusal.as_ref().unwrap().detail, "of `east`");
+
+    let (quota, bytes) = lane.quota();
+    assert!((4..quota).all(|_| lane.frame(b"hello").is_ok()));
     assert_eq!(lane.frame(b"hello").err().unwrap().code, Code::TooLarge);
-    assert!(other.frame(&vec![0; MAX_FRAME + 1]).is_err());
+    assert!(other.frame(&vec![0; bytes + 1]).is_err());
 }
 
 /// The disk under ledger and outbox dies at every operation of two rounds. Whatever bytes were handed

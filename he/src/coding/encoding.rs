@@ -10,7 +10,8 @@
 //! cannot overflow, whatever the errors are. Δ is the smallest at which, but for a probability of
 //! 2^-40, no coefficient of the update decodes wrongly.
 //!
-//! An approximate encoding has Δ = 1: the values are that much finer, and E stays in their sum.
+//! An approximate encoding has Δ = 1: the values are that much finer, and E stays in the sum of the first
+//! slot, for which base is that much larger.
 
 use privet_crypto::Transcript;
 
@@ -90,12 +91,25 @@ impl Encoding {
     /// # Errors
     /// As for [`Encoding::best`].
     pub fn within(most: u64, sites: u32, values: u64) -> Result<Self, EncodingError> {
+        Self::cheapest(Precision::Exact, most, sites, values)
+    }
+
+    /// As [`Encoding::within`], in either precision.
+    ///
+    /// # Errors
+    /// As for [`Encoding::best`].
+    pub fn cheapest(
+        precision: Precision,
+        most: u64,
+        sites: u32,
+        values: u64,
+    ) -> Result<Self, EncodingError> {
         if most == 0 {
             return Err(EncodingError::TooNarrow);
         }
         let candidates = Set::ALL.into_iter().flat_map(|set| {
             (1..=MAX_SLOTS).map(move |slots| {
-                let encoding = Self::new(set, Precision::Exact, sites, values, slots)?;
+                let encoding = Self::new(set, precision, sites, values, slots)?;
                 Ok(Self { most, ..encoding })
             })
         });
@@ -103,7 +117,7 @@ impl Encoding {
         let fitting = candidates.into_iter().filter(|encoding| encoding.fits());
         // Of equals the first: the narrower ring and the fewer slots.
         fitting.min_by_key(Self::bytes).ok_or_else(|| {
-            let finest = Self::finest(Set::Wide, Precision::Exact, sites, values);
+            let finest = Self::finest(Set::Wide, precision, sites, values);
             finest
                 .map_or_else(|error| error, |finest| EncodingError::TooWide { most: finest.bits() })
         })
@@ -159,8 +173,10 @@ impl Encoding {
     fn fits(&self) -> bool {
         let sites = u128::from(self.sites);
         let reach = || {
-            let base = u128::from(self.most).checked_mul(2 * sites)?.checked_add(1)?;
-            let sum = base.checked_pow(self.slots)? / 2;
+            let base = u128::from(self.reach()).checked_mul(2 * sites)?.checked_add(1)?;
+            let most = u128::from(self.most) * sites;
+            let horner = |sum: u128, _| sum.checked_mul(base)?.checked_add(most);
+            let sum = (0..self.slots).try_fold(0, horner)?;
             sum.checked_mul(self.delta.into())?.checked_add(sites * u128::from(CUT))
         };
         reach().is_some_and(|reach| reach <= self.set.bound().unsigned_abs().into())
@@ -193,7 +209,7 @@ impl Encoding {
     pub(crate) fn reach(&self) -> u64 {
         match self.precision {
             Precision::Exact => self.most,
-            Precision::Approximate => self.most + CUT,
+            Precision::Approximate => self.most.saturating_add(CUT),
         }
     }
 

@@ -12,16 +12,8 @@
 use std::ops::Range;
 
 use crate::coding::encoding::{Encoding, MIN_PADS, Precision};
-use crate::mac::{Mac, MacError, MacKey, TAGS, Tags};
-
-/// The layout that this module reads and writes.
-pub(crate) const VERSION: u32 = 1;
-
-/// Largest weight of one site.
-pub const MAX_WEIGHT: u64 = 1 << 40;
-
-pub(crate) const WEIGHT_BITS: u32 = 41;
-pub(crate) const TAG_BITS: u32 = 61;
+use crate::coding::header::{self, Header, HeaderSum, VERSION};
+use crate::mac::{MacError, MacKey};
 
 /// Why an update cannot be laid out, or an opened sum not be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,24 +53,6 @@ pub enum LayoutError {
     Mac(#[from] MacError),
 }
 
-/// One site's header.
-#[derive(Clone)]
-pub struct Header {
-    weight: u64,
-    tags: Option<Tags>,
-}
-
-/// The opened header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeaderSum {
-    /// Sites in the sum.
-    pub survivors: u32,
-    /// Sum of the weights.
-    pub weight: u64,
-    /// Sum of the tags modulo [`Q`].
-    pub tags: Option<Tags>,
-}
-
 /// The layout of an update in one encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
@@ -97,9 +71,8 @@ impl Layout {
         if mac && encoding.precision() == Precision::Approximate {
             return Err(LayoutError::MacNeedsExact);
         }
-        let digits = |bits: u32| bits.div_ceil(encoding.digit_bits()) as usize;
-        let tags = if mac { TAGS * digits(TAG_BITS) } else { 0 };
-        Ok(Self { encoding, mac, header_len: 2 + digits(WEIGHT_BITS) + tags })
+        let header_len = 2 + header::digits(encoding.digit_bits(), mac);
+        Ok(Self { encoding, mac, header_len })
     }
 
     /// The encoding of the values.
@@ -136,7 +109,7 @@ impl Layout {
         if self.mac {
             return Err(LayoutError::Tags);
         }
-        self.checked(Header { weight, tags: None })
+        Header::new(weight)
     }
 
     /// The header of site number `site` for these values, which are taken clamped.
@@ -155,12 +128,8 @@ impl Layout {
             return Err(LayoutError::Tags);
         }
         self.check_len(values.len())?;
-        let header = self.checked(Header { weight, tags: None })?;
-        let mut mac = Mac::new(key);
-        mac.update(&[i64::from(VERSION), 1, header.weight as i64])?;
         let clamp = self.clamp();
-        mac.update_by(values, |value| clamp(value.into()))?;
-        Ok(Header { tags: Some(mac.tags(site)), ..header })
+        Header::tagged(weight, key, site, |mac| mac.update_by(values, |value| clamp(value.into())))
     }
 
     /// Accepts an opened sum as that of exactly these sites.
@@ -175,21 +144,13 @@ impl Layout {
         key: &MacKey,
         sites: &[u32],
     ) -> Result<(), LayoutError> {
-        let tags = header.tags.filter(|_| self.mac).ok_or(LayoutError::Tags)?;
-        self.check_len(sums.len())?;
-        if sites.len() != header.survivors as usize {
-            return Err(LayoutError::CountMismatch);
+        if !self.mac {
+            return Err(LayoutError::Tags);
         }
-        let count = i64::from(header.survivors);
-        let weight = i64::try_from(header.weight).map_err(|_| LayoutError::SumOutOfRange)?;
-        let mut mac = Mac::new(key);
-        mac.update(&[i64::from(VERSION) * count, count, weight])?;
-        mac.update(sums)?;
-        Ok(mac.verify(sites, tags)?)
-    }
-
-    fn checked(&self, header: Header) -> Result<Header, LayoutError> {
-        if header.weight > MAX_WEIGHT { Err(LayoutError::Weight) } else { Ok(header) }
+        self.check_len(sums.len())?;
+        let mut check = header.check(key)?;
+        check.update(sums)?;
+        check.finish(sites)
     }
 
     fn check_len(&self, len: usize) -> Result<(), LayoutError> {
@@ -231,7 +192,7 @@ impl Layout {
         if !fits || values.len() != self.range(block).len() {
             return Err(LayoutError::Shape);
         }
-        if header.tags.is_some() != self.mac {
+        if header.authenticated() != self.mac {
             return Err(LayoutError::Tags);
         }
         out.fill(0);
@@ -265,13 +226,8 @@ impl Layout {
         Ok(clamped)
     }
 
-    /// The header's numbers in digits, the low ones first.
+    /// What the header writes into its coefficients.
     fn digits(&self, header: &Header) -> impl Iterator<Item = u64> {
-        let bits = self.encoding.digit_bits();
-        let split = move |number: u64, of: u32| {
-            (0..of.div_ceil(bits)).map(move |i| number >> (i * bits) & ((1 << bits) - 1))
-        };
-        let tags = header.tags.into_iter().flatten().flat_map(move |tag| split(tag, TAG_BITS));
-        [u64::from(VERSION), 1].into_iter().chain(split(header.weight, WEIGHT_BITS)).chain(tags)
+        [u64::from(VERSION), 1].into_iter().chain(header.digits(self.encoding.digit_bits()))
     }
 }

@@ -5,10 +5,8 @@
 //! opened: a wrong key makes it arbitrary.
 
 use crate::coding::divisor::Divisor;
-use crate::coding::layout::{
-    HeaderSum, Layout, LayoutError, MAX_WEIGHT, TAG_BITS, VERSION, WEIGHT_BITS,
-};
-use crate::mac::{Q, TAGS};
+use crate::coding::header::{HeaderSum, VERSION};
+use crate::coding::layout::{Layout, LayoutError};
 use crate::rlwe::Set;
 
 /// Reads an opened sum block by block.
@@ -92,25 +90,7 @@ impl Decoder {
             return Err(LayoutError::VersionMismatch);
         }
         let bits = self.layout.encoding().digit_bits();
-        let most = survivors * ((1 << bits) - 1);
-        let join = |digits: &[Option<i64>]| {
-            digits.iter().rev().try_fold(0u128, |sum, &digit| {
-                let digit = digit.filter(|digit| (0..=most).contains(digit));
-                Some((sum << bits) + digit.ok_or(LayoutError::SumOutOfRange)? as u128)
-                    .ok_or(LayoutError::SumOutOfRange)
-            })
-        };
-        let (weight, tags) = digits.split_at(WEIGHT_BITS.div_ceil(bits) as usize);
-        let weight = u64::try_from(join(weight)?)
-            .ok()
-            .filter(|&weight| weight <= u64::from(self.survivors) * MAX_WEIGHT)
-            .ok_or(LayoutError::SumOutOfRange)?;
-        let mut sums = [0; TAGS];
-        for (sum, digits) in sums.iter_mut().zip(tags.chunks(TAG_BITS.div_ceil(bits) as usize)) {
-            *sum = (join(digits)? % u128::from(Q)) as u64;
-        }
-        let tags = self.layout.authenticated().then_some(sums);
-        Ok(HeaderSum { survivors: self.survivors, weight, tags })
+        HeaderSum::read(digits, bits, self.survivors, self.layout.authenticated())
     }
 
     /// Appends the sums of at most `left` values. Slots beyond them are pads.

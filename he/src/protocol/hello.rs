@@ -1,12 +1,15 @@
 //! A site's first word in a round.
 
 use privet_core::Reason;
-use privet_core::seal::{Certified, Terms, Vouching};
+use privet_core::seal::{Certified, Scheme, Terms, Vouching};
 use privet_core::sensitivity::Step;
 use privet_core::{Code, refusal};
-use privet_crypto::{Digest, PublicKey, Reader, Signature, SigningKey, Transcript, Writer};
+use privet_crypto::{
+    DecodeError, Digest, PublicKey, Reader, Signature, SigningKey, Transcript, Writer,
+};
 
 use super::{GREETING, MAX_CREDENTIAL, malformed};
+use crate::coding::header::MAX_WEIGHT;
 
 /// Most bytes of a run's identity.
 const MAX_RUN: usize = 256;
@@ -38,11 +41,27 @@ impl Greeting {
     }
 }
 
+/// What all sites of a sum must have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Common {
+    pub(crate) scheme: Scheme,
+    /// k of the step 2^-k.
+    pub(crate) step: i16,
+    pub(crate) exact: bool,
+    pub(crate) weighted: bool,
+}
+
 /// A site takes part: its key of the round, and its terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
     /// X25519.
     pub(crate) key: [u8; 32],
+    pub(crate) scheme: Scheme,
+    pub(crate) exact: bool,
+    /// Whether the site wants to see that the sum is the right one.
+    pub(crate) verify: bool,
+    /// log2 of a bound of its weight, where its integers are multiplied by it.
+    pub(crate) weight_bits: Option<u8>,
     pub(crate) min_sites: u32,
     pub(crate) colluders: u32,
     pub(crate) most: u64,
@@ -52,6 +71,9 @@ pub(crate) struct Hello {
     pub(crate) signature: Signature,
 }
 
+/// Says that integers are not multiplied by a weight.
+const UNWEIGHTED: u8 = u8::MAX;
+
 impl Hello {
     pub(crate) fn new(
         greeting: &Greeting,
@@ -60,26 +82,43 @@ impl Hello {
         credential: Vec<u8>,
         signer: &SigningKey,
     ) -> Self {
+        let Terms { scheme, exact, verify, weight_bits, .. } = *terms;
         let Terms { min_sites, colluders, most, noise, step, .. } = *terms;
-        let signature = [0; 64];
-        let mut hello =
-            Self { key, min_sites, colluders, most, noise, step, credential, signature };
+        let mut hello = Self {
+            key,
+            scheme,
+            exact,
+            verify,
+            weight_bits,
+            min_sites,
+            colluders,
+            most,
+            noise,
+            step,
+            credential,
+            signature: [0; 64],
+        };
         hello.signature = signer.sign(&hello.statement(greeting));
         hello
     }
 
     fn statement(&self, greeting: &Greeting) -> Digest {
+        let mut said = Writer::default();
+        self.write_unsigned(&mut said);
         Transcript::new("privet/he/hello/v1")
             .bytes(greeting.run.as_bytes())
             .number(greeting.session)
-            .bytes(&self.key)
-            .number(self.min_sites.into())
-            .number(self.colluders.into())
-            .number(self.most)
-            .number(self.noise)
-            .bytes(&self.step.exponent().to_le_bytes())
-            .bytes(&self.credential)
+            .bytes(&said.finish())
             .finish()
+    }
+
+    pub(crate) fn common(&self) -> Common {
+        Common {
+            scheme: self.scheme,
+            step: self.step.exponent(),
+            exact: self.exact,
+            weighted: self.weight_bits.is_some(),
+        }
     }
 
     /// Who says it.
@@ -99,25 +138,50 @@ impl Hello {
         Ok(certified)
     }
 
-    pub(crate) fn write(&self, writer: &mut Writer) {
+    fn write_unsigned(&self, writer: &mut Writer) {
+        let scheme = Scheme::ALL.iter().position(|&known| known == self.scheme).unwrap_or_default();
         writer
             .raw(&self.key)
+            .u8(scheme as u8)
+            .u8(self.exact.into())
+            .u8(self.verify.into())
+            .u8(self.weight_bits.unwrap_or(UNWEIGHTED))
             .u32(self.min_sites)
             .u32(self.colluders)
             .u64(self.most)
             .u64(self.noise);
-        writer.i16(self.step.exponent()).bytes(&self.credential).raw(&self.signature);
+        writer.i16(self.step.exponent()).bytes(&self.credential);
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, privet_crypto::DecodeError> {
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        self.write_unsigned(writer);
+        writer.raw(&self.signature);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let flag = |reader: &mut Reader<'_>, field| match reader.u8(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::Invalid(field)),
+        };
         Ok(Self {
             key: reader.digest("key")?,
+            scheme: Scheme::ALL
+                .get(usize::from(reader.u8("scheme")?))
+                .copied()
+                .ok_or(DecodeError::Invalid("scheme"))?,
+            exact: flag(reader, "exact")?,
+            verify: flag(reader, "verify")?,
+            weight_bits: match reader.u8("weight")? {
+                UNWEIGHTED => None,
+                bits if u32::from(bits) <= MAX_WEIGHT.ilog2() => Some(bits),
+                _ => return Err(DecodeError::Invalid("weight")),
+            },
             min_sites: reader.u32("min-sites")?,
             colluders: reader.u32("colluders")?,
             most: reader.u64("most")?,
             noise: reader.u64("noise")?,
-            step: Step::new(reader.i16("step")?)
-                .ok_or(privet_crypto::DecodeError::Invalid("step"))?,
+            step: Step::new(reader.i16("step")?).ok_or(DecodeError::Invalid("step"))?,
             credential: reader.bytes(MAX_CREDENTIAL, "credential")?.to_vec(),
             signature: reader.signature("signature")?,
         })

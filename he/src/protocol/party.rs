@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use privet_core::seal::{Certified, Terms, Vouching};
+use privet_core::seal::{Certified, Scheme, Terms, Vouching};
 use privet_core::sensitivity::Step;
 use privet_core::tensor::Schema;
 use privet_core::{Code, Reason};
 use privet_crypto::{DecodeError, Digest, Reader, Transcript, Writer};
 
-use super::hello::{Greeting, Hello};
+use super::group::Group;
+use super::hello::{Common, Greeting, Hello};
 use super::{MAX_CREDENTIAL, malformed};
 use crate::coding::params::MAX_SITES;
-use crate::coding::{Encoding, Layout};
+use crate::scheme;
 
 /// The sites of a job, frozen when its first round begins: only these can ever be in a sum, and
 /// their number is what a threshold is taken of.
@@ -84,7 +85,39 @@ impl Roster {
     }
 }
 
-/// The hellos of a round, as a task brings them.
+/// Most bytes of all hellos of a round.
+const MAX_HELLOS: usize = 8 << 20;
+/// Most bytes of a group's secret, dealt.
+const MAX_GROUP: usize = 64 << 10;
+
+/// What a task brings: the hellos, and the secret of the session where it needs one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invitation {
+    pub(crate) hellos: Vec<u8>,
+    pub(crate) group: Option<Group>,
+}
+
+impl Invitation {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let group = self.group.as_ref().map(Group::encode).unwrap_or_default();
+        let mut writer = Writer::default();
+        writer.bytes(&self.hellos).bytes(&group);
+        writer.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let hellos = reader.bytes(MAX_HELLOS, "hellos")?.to_vec();
+        let group = match reader.bytes(MAX_GROUP, "group")? {
+            [] => None,
+            bytes => Some(Group::decode(bytes)?),
+        };
+        reader.end()?;
+        Ok(Self { hellos, group })
+    }
+}
+
+/// The hellos of a round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hellos {
     pub(crate) greeting: Greeting,
@@ -144,8 +177,17 @@ pub(crate) struct Party {
     /// Shares that open a sum, and members that a sum has at least.
     pub(crate) threshold: u32,
     pub(crate) step: Step,
+    /// What all members have in common.
+    pub(crate) common: Common,
+    /// log2 of what weights are divided by; 0 where integers are not multiplied by them.
+    pub(crate) weight_bits: u8,
+    /// The dealt secret of the session; absent until it was dealt, or where none is needed.
+    pub(crate) group: Option<Group>,
+    /// Whether a member wants to check the sum.
+    pub(crate) verify: bool,
     most: u64,
     hellos: Digest,
+    invitation: Digest,
 }
 
 impl Party {
@@ -158,7 +200,9 @@ impl Party {
         roster: Option<&Roster>,
         vouching: &dyn Vouching,
     ) -> Result<(Greeting, Self), Reason> {
-        let Hellos { greeting, roster: credentials, hellos } = Hellos::decode(session)?;
+        let Invitation { hellos, group } = Invitation::decode(session).map_err(malformed)?;
+        let digest = Digest::of(&hellos);
+        let Hellos { greeting, roster: credentials, hellos } = Hellos::decode(&hellos)?;
         let mut members = Vec::with_capacity(hellos.len());
         for hello in hellos {
             let site = hello.check(&greeting, vouching)?;
@@ -184,10 +228,10 @@ impl Party {
         let Some(first) = members.first() else {
             return Err(Reason::new(Code::TooFewSites, "no site takes part"));
         };
-        let step = first.hello.step;
-        if members.iter().any(|member| member.hello.step != step) {
-            let detail =
-                "the sites' integers have different steps: their policies clip differently";
+        let (step, common) = (first.hello.step, first.hello.common());
+        if members.iter().any(|member| member.hello.common() != common) {
+            let detail = "the sites' integers have different steps, weights or precision, or another \
+                          scheme: their policies differ";
             return Err(Reason::new(Code::LatticeTooCoarse, detail));
         }
         let threshold = threshold(roster.len(), members.iter().map(|member| &member.hello))?;
@@ -195,33 +239,54 @@ impl Party {
             let detail = format!("{} sites take part, a sum needs {threshold}", members.len());
             return Err(Reason::new(Code::TooFewSites, detail));
         }
-        let most = members.iter().map(|member| member.hello.most).max().unwrap_or_default();
-        let hellos = Digest::of(session);
-        Ok((greeting, Self { roster, members, threshold, step, most, hellos }))
+        let hellos = || members.iter().map(|member| &member.hello);
+        let party = Self {
+            threshold,
+            step,
+            common,
+            weight_bits: hellos().filter_map(|hello| hello.weight_bits).max().unwrap_or_default(),
+            verify: hellos().any(|hello| hello.verify),
+            most: hellos().map(|hello| hello.most).max().unwrap_or_default(),
+            group,
+            hellos: digest,
+            invitation: Digest::of(session),
+            roster,
+            members,
+        };
+        Ok((greeting, party))
     }
 
-    /// How the integers are laid out.
-    ///
-    /// # Errors
-    /// When their sums would not fit.
-    pub(crate) fn layout(&self, values: u64) -> Result<Layout, Reason> {
-        let overflow = |detail: String| Reason::new(Code::Overflow, detail);
-        let encoding = Encoding::within(self.most, self.members.len() as u32, values)
-            .map_err(|error| overflow(error.to_string()))?;
-        Layout::new(encoding, false).map_err(|error| overflow(error.to_string()))
+    /// Whether the members share a secret: somebody wants to check the sum, or the scheme has one key.
+    pub(crate) fn needs_group(&self) -> bool {
+        self.verify || self.common.scheme == Scheme::Tfhe
+    }
+
+    /// Names the hellos.
+    pub(crate) fn hellos(&self) -> &Digest {
+        &self.hellos
+    }
+
+    /// The largest magnitude of a member's integers.
+    pub(crate) fn most(&self) -> u64 {
+        self.most
     }
 
     /// The hash of everything that a round depends on.
-    pub(crate) fn context(&self, greeting: &Greeting, task: &[u8; 32], layout: &Layout) -> Digest {
+    pub(crate) fn context(
+        &self,
+        greeting: &Greeting,
+        task: &[u8; 32],
+        scheme: &dyn scheme::Scheme,
+    ) -> Digest {
         let transcript = Transcript::new("privet/he/context/v1")
             .bytes(greeting.run.as_bytes())
             .number(greeting.session)
             .bytes(&self.roster.digest().0)
-            .bytes(&self.hellos.0)
+            .bytes(&self.invitation.0)
             .number(self.threshold.into())
             .bytes(&self.step.exponent().to_le_bytes())
             .bytes(task);
-        layout.encoding().bind(transcript).finish()
+        scheme.bind(transcript).finish()
     }
 
     /// The member at a place of the roster.
@@ -236,6 +301,11 @@ impl Party {
     /// When they do not.
     pub(crate) fn allowed_by(&self, terms: &Terms, own: &Certified) -> Result<(), Reason> {
         let unknown = self.roster.sites().iter().filter(|site| !pinned(terms, own, site)).count();
+        if terms.scheme == Scheme::Tfhe && unknown > 0 {
+            let detail =
+                format!("{unknown} sites would hold the key of all sites, and are not pinned");
+            return Err(Reason::new(Code::RosterUnpinned, detail));
+        }
         let hostile = u64::from(terms.colluders) + unknown as u64;
         let (n, t) = (u64::from(self.roster.len()), u64::from(self.threshold));
         if hostile >= t || n + hostile >= 2 * t {

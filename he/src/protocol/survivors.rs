@@ -6,16 +6,19 @@ use privet_crypto::{
 };
 
 use super::tree;
-use super::upload::{Statement, sealed_share};
+use super::upload::{MAX_DEALT, Statement};
 use super::{SURVIVORS, malformed};
 use crate::coding::params::MAX_SITES;
 use crate::rlwe::Set;
 use crate::shamir::Share;
 
+/// Most bytes of a survivor's help: a share of a key.
+const MAX_HELP: usize = Share::encoded_len(Set::Wide.degree());
+
 /// Most levels of a tree of shares.
 const MAX_PATH: usize = 16;
 
-/// The share of one survivor's key for one receiver; its own is not among them.
+/// What one survivor dealt to one receiver; its own is not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delivered {
     pub(crate) sealed: Vec<u8>,
@@ -28,7 +31,7 @@ pub(crate) struct Survivors {
     /// In the order of the roster.
     pub(crate) statements: Vec<Statement>,
     /// For each of them, in the same order; `None` for the receiver's own.
-    pub(crate) shares: Vec<Option<Delivered>>,
+    pub(crate) messages: Vec<Option<Delivered>>,
 }
 
 /// Names a set of survivors with all that they said.
@@ -39,16 +42,31 @@ pub(crate) fn digest(statements: &[Statement]) -> Digest {
             .number(statement.index.into())
             .bytes(&statement.body.0)
             .bytes(&statement.salt)
-            .bytes(&statement.shares.0);
+            .bytes(&statement.dealt.0);
     }
     transcript.finish()
 }
 
 impl Survivors {
+    pub(crate) fn digest(&self) -> Digest {
+        digest(&self.statements)
+    }
+
+    /// The survivors' places in the roster.
+    pub(crate) fn places(&self) -> Vec<u32> {
+        self.statements.iter().map(|statement| statement.index).collect()
+    }
+
+    /// Names who they are, whatever they said.
+    pub(crate) fn members(&self) -> Digest {
+        let transcript = Transcript::new("privet/he/members/v1");
+        self.places().into_iter().fold(transcript, |t, place| t.number(place.into())).finish()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         writer.u8(SURVIVORS).count(self.statements.len());
-        for (statement, share) in self.statements.iter().zip(&self.shares) {
+        for (statement, share) in self.statements.iter().zip(&self.messages) {
             statement.write(&mut writer);
             match share {
                 None => writer.u8(0),
@@ -64,13 +82,13 @@ impl Survivors {
     /// Of a frame after its first byte.
     pub(crate) fn decode(mut reader: Reader<'_>) -> Result<Self, Reason> {
         let read = |reader: &mut Reader<'_>| {
-            let (mut statements, mut shares) = (Vec::new(), Vec::new());
+            let (mut statements, mut messages) = (Vec::new(), Vec::new());
             for _ in 0..reader.count(MAX_SITES as usize, "survivors")? {
                 statements.push(Statement::read(reader)?);
-                shares.push(match reader.u8("share")? {
+                messages.push(match reader.u8("share")? {
                     0 => None,
                     1 => {
-                        let sealed = reader.bytes(sealed_share(Set::Wide), "share")?.to_vec();
+                        let sealed = reader.bytes(MAX_DEALT, "share")?.to_vec();
                         let count = reader.count(MAX_PATH, "path")?;
                         let mut path = Vec::with_capacity(count);
                         for _ in 0..count {
@@ -81,7 +99,7 @@ impl Survivors {
                     _ => return Err(DecodeError::Invalid("share")),
                 });
             }
-            Ok(Self { statements, shares })
+            Ok(Self { statements, messages })
         };
         let survivors = read(&mut reader).map_err(malformed)?;
         reader.end().map_err(malformed)?;
@@ -89,14 +107,44 @@ impl Survivors {
     }
 }
 
-/// A survivor's answer: the sum of the shares that it holds of the survivors' keys.
+/// A survivor's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) context: Digest,
     pub(crate) index: u32,
     pub(crate) survivors: Digest,
-    pub(crate) share: Vec<u8>,
+    pub(crate) said: Said,
     pub(crate) signature: Signature,
+}
+
+/// What it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// What the scheme makes of what the survivors dealt to it: for `threshold` the sum of the shares.
+    Help(Vec<u8>),
+    /// What the site at this place dealt to it does not open.
+    Complaint(u32),
+}
+
+impl Said {
+    /// A short name of it, by which others can check the answer's signature.
+    pub(crate) fn digest(&self) -> Digest {
+        let transcript = Transcript::new("privet/he/said/v1");
+        match self {
+            Said::Help(help) => transcript.number(0).bytes(help).finish(),
+            Said::Complaint(dealer) => transcript.number(1).number((*dealer).into()).finish(),
+        }
+    }
+}
+
+/// What an answer's signature is over.
+pub(crate) fn signed(context: &Digest, index: u32, survivors: &Digest, said: &Digest) -> Digest {
+    Transcript::new("privet/he/answer/v1")
+        .bytes(&context.0)
+        .number(index.into())
+        .bytes(&survivors.0)
+        .bytes(&said.0)
+        .finish()
 }
 
 impl Answer {
@@ -104,31 +152,26 @@ impl Answer {
         context: Digest,
         index: u32,
         survivors: Digest,
-        share: Vec<u8>,
+        said: Said,
         signer: &SigningKey,
     ) -> Self {
-        let mut answer = Self { context, index, survivors, share, signature: [0; 64] };
-        answer.signature = signer.sign(&answer.digest());
-        answer
-    }
-
-    fn digest(&self) -> Digest {
-        Transcript::new("privet/he/answer/v1")
-            .bytes(&self.context.0)
-            .number(self.index.into())
-            .bytes(&self.survivors.0)
-            .bytes(&self.share)
-            .finish()
+        let signature = signer.sign(&signed(&context, index, &survivors, &said.digest()));
+        Self { context, index, survivors, said, signature }
     }
 
     pub(crate) fn is_of(&self, signing: &[u8; 32]) -> bool {
-        PublicKey(*signing).verifies(&self.digest(), &self.signature)
+        let signed = signed(&self.context, self.index, &self.survivors, &self.said.digest());
+        PublicKey(*signing).verifies(&signed, &self.signature)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         writer.raw(&self.context.0).u32(self.index).raw(&self.survivors.0);
-        writer.bytes(&self.share).raw(&self.signature);
+        match &self.said {
+            Said::Help(help) => writer.u8(0).bytes(help),
+            Said::Complaint(dealer) => writer.u8(1).u32(*dealer),
+        };
+        writer.raw(&self.signature);
         writer.finish()
     }
 
@@ -139,7 +182,11 @@ impl Answer {
                 context: Digest(reader.digest("context")?),
                 index: reader.u32("index")?,
                 survivors: Digest(reader.digest("survivors")?),
-                share: reader.bytes(Share::encoded_len(Set::Wide.degree()), "share")?.to_vec(),
+                said: match reader.u8("answer")? {
+                    0 => Said::Help(reader.bytes(MAX_HELP, "answer")?.to_vec()),
+                    1 => Said::Complaint(reader.u32("dealer")?),
+                    _ => return Err(DecodeError::Invalid("answer")),
+                },
                 signature: reader.signature("signature")?,
             })
         };
@@ -157,7 +204,8 @@ pub(crate) fn is_dealt(
     delivered: &Delivered,
 ) -> bool {
     let leaf = tree::leaf(statement.index, to, &delivered.sealed);
-    receivers.iter().position(|&receiver| receiver == to).is_some_and(|at| {
-        tree::holds(&statement.shares, leaf, at, receivers.len(), &delivered.path)
-    })
+    receivers
+        .iter()
+        .position(|&receiver| receiver == to)
+        .is_some_and(|at| tree::holds(&statement.dealt, leaf, at, receivers.len(), &delivered.path))
 }

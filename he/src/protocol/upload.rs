@@ -20,10 +20,10 @@ pub(crate) struct Statement {
     pub(crate) index: u32,
     /// Of the sealed integers.
     pub(crate) body: Digest,
-    /// Drawn with the upload's other secrets; the keys of its shares depend on it.
+    /// Drawn with the upload's other secrets; the keys of what it deals depend on it.
     pub(crate) salt: [u8; 32],
-    /// Root over the shares that it deals.
-    pub(crate) shares: Digest,
+    /// Root over what it deals.
+    pub(crate) dealt: Digest,
     pub(crate) signature: Signature,
 }
 
@@ -33,10 +33,10 @@ impl Statement {
         index: u32,
         body: Digest,
         salt: [u8; 32],
-        shares: Digest,
+        dealt: Digest,
         signer: &SigningKey,
     ) -> Self {
-        let mut statement = Self { context, index, body, salt, shares, signature: [0; 64] };
+        let mut statement = Self { context, index, body, salt, dealt, signature: [0; 64] };
         statement.signature = signer.sign(&statement.digest());
         statement
     }
@@ -47,7 +47,7 @@ impl Statement {
             .number(self.index.into())
             .bytes(&self.body.0)
             .bytes(&self.salt)
-            .bytes(&self.shares.0)
+            .bytes(&self.dealt.0)
             .finish()
     }
 
@@ -57,7 +57,7 @@ impl Statement {
 
     pub(crate) fn write(&self, writer: &mut Writer) {
         writer.raw(&self.context.0).u32(self.index).raw(&self.body.0);
-        writer.raw(&self.salt).raw(&self.shares.0);
+        writer.raw(&self.salt).raw(&self.dealt.0);
         writer.raw(&self.signature);
     }
 
@@ -67,34 +67,32 @@ impl Statement {
             index: reader.u32("index")?,
             body: Digest(reader.digest("body")?),
             salt: reader.digest("salt")?,
-            shares: Digest(reader.digest("shares")?),
+            dealt: Digest(reader.digest("dealt")?),
             signature: reader.signature("signature")?,
         })
     }
 }
 
-/// A statement with the sealed shares, one for each other member in their order.
+/// A statement with what is dealt, one sealed message for each other member in their order, or none at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dealt {
     pub(crate) statement: Statement,
-    pub(crate) shares: Vec<(u32, Vec<u8>)>,
+    pub(crate) messages: Vec<(u32, Vec<u8>)>,
 }
 
-/// Bytes of a sealed share.
-pub(crate) fn sealed_share(set: Set) -> usize {
-    Share::encoded_len(set.degree()) + OVERHEAD
-}
+/// Most bytes of a dealt message: a share of a key, sealed.
+pub(crate) const MAX_DEALT: usize = Share::encoded_len(Set::Wide.degree()) + OVERHEAD;
 
 impl Dealt {
-    pub(crate) fn leaves(from: u32, shares: &[(u32, Vec<u8>)]) -> Vec<Digest> {
-        shares.iter().map(|(to, sealed)| tree::leaf(from, *to, sealed)).collect()
+    pub(crate) fn leaves(from: u32, messages: &[(u32, Vec<u8>)]) -> Vec<Digest> {
+        messages.iter().map(|(to, sealed)| tree::leaf(from, *to, sealed)).collect()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         self.statement.write(&mut writer);
-        writer.count(self.shares.len());
-        for (to, sealed) in &self.shares {
+        writer.count(self.messages.len());
+        for (to, sealed) in &self.messages {
             writer.u32(*to).bytes(sealed);
         }
         writer.finish()
@@ -105,12 +103,12 @@ impl Dealt {
         let read = |reader: &mut Reader<'_>| {
             let statement = Statement::read(reader)?;
             let count = reader.count(MAX_SITES as usize, "shares")?;
-            let mut shares = Vec::new();
+            let mut messages = Vec::new();
             for _ in 0..count {
                 let to = reader.u32("receiver")?;
-                shares.push((to, reader.bytes(sealed_share(Set::Wide), "share")?.to_vec()));
+                messages.push((to, reader.bytes(MAX_DEALT, "share")?.to_vec()));
             }
-            Ok(Self { statement, shares })
+            Ok(Self { statement, messages })
         };
         let dealt = read(&mut reader).map_err(malformed)?;
         reader.end().map_err(malformed)?;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::coding::encoding::{Encoding, MIN_PADS, Precision};
-use crate::coding::layout::Header;
+use crate::coding::header::{Header, MAX_WEIGHT};
 use crate::coding::params::{CUT, MAX_SITES};
-use crate::mac::MacKey;
+use crate::mac::{MacKey, TAGS};
 use crate::rlwe::Set;
 use privet_crypto::{Digest, Seed};
 use proptest::prelude::*;
@@ -81,6 +81,10 @@ fn the_largest_sums_come_back_and_the_worst_errors_do_not_wrap() {
                 continue;
             };
             largest(encoding, sites);
+            let most = (1 << (bits - 1)) - 1;
+            let rough = Encoding::cheapest(Precision::Approximate, most, sites, values).unwrap();
+            assert!(rough.bytes() <= encoding.bytes());
+            largest(rough, sites);
         }
         for set in Set::ALL {
             for precision in [Precision::Exact, Precision::Approximate] {
@@ -113,8 +117,12 @@ fn largest(encoding: Encoding, sites: u32) {
             assert_eq!(header.weight, u64::from(sites) * MAX_WEIGHT);
             match encoding.precision() {
                 Precision::Exact => assert_eq!(sums, expected),
+                // An error stays in the first number of each coefficient.
                 Precision::Approximate => {
-                    assert!(sums.iter().zip(&expected).all(|(got, sum)| got - sum == error));
+                    let slots = encoding.slots() as usize;
+                    let left = |at: usize| if at.is_multiple_of(slots) { error } else { 0 };
+                    let mut both = sums.iter().zip(&expected).enumerate();
+                    assert!(both.all(|(at, (got, sum))| got - sum == left(at)));
                 }
             }
         }
