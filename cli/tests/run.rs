@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BINARY, Demo, SITES, bytes_up, privet_in, repository};
+use common::{BINARY, Demo, SITES, by_site, bytes_up, privet_in, repository};
 use serde_json::Value;
 
 /// The example in the repository is what `init` writes for seed 1.
@@ -260,18 +260,7 @@ fn a_sample_of_the_sites_is_asked() {
 /// Local steps of a network, by site, weighted by declared records.
 #[test]
 fn a_network_trains_by_site() {
-    let demo = Demo::default();
-    demo.edit(
-        "job.toml",
-        "record-clip = 0.5             # no record's gradient counts for more than this norm",
-        "learning-rate = 1.0",
-    )
-    .edit("job.toml", "local-steps = 1", "local-steps = 20")
-    .edit("job.toml", "\"logistic-regression\"", "\"mlp\"\nclasses = 2\nhidden = 8")
-    .edit("job.toml", "server-learning-rate = 4.0", "server-learning-rate = 1.0")
-    .edit("job.toml", "server-momentum = 0.9", "server-momentum = 0.0")
-    .edit_sites(&SITES, "unit = \"record\"", "unit = \"site\"")
-    .edit_sites(&SITES, "  { filter = \"gaussian\", noise-multiplier = 4.0 },\n", "");
+    let demo = by_site();
     let (code, result) = demo.run(&[]);
     assert_eq!(code, 0, "{}", result["error"]);
     assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.85, "{}", result["final"]);

@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::running::{Running, kill, long, rounds, wait_for};
-use common::{Demo, SITES, codes};
+use common::{Demo, SITES, by_site, codes};
 
 const SEAL: &str =
     "protect = { scheme = \"threshold\", min-sites = 4, colluders = 1 }\nrequire = {";
@@ -104,6 +104,26 @@ fn terms_that_contradict_each_other_are_refused() {
         let (exit, result) = sealed_by(protect).run(&["--rounds", "2"]);
         assert_eq!((exit, &result["error"]["code"]), (2, &code.into()), "{}", result["error"]);
     }
+}
+
+/// Whole updates count by their sites' records under the seal as in the clear.
+#[test]
+fn updates_are_weighed_under_the_seal() {
+    const CLIP: &str = "  { filter = \"clip\", l2 = 20.0 },\n]";
+    let loss = |rule: &str| {
+        let demo = by_site();
+        demo.edit_sites(&SITES, "\n]", &format!("\n{CLIP}"));
+        demo.edit_sites(&SITES, "require = {", &format!("{rule}\nrequire = {{"));
+        let (exit, result) = demo.run(&["--rounds", "3"]);
+        assert_eq!(exit, 0, "{}", result["error"]);
+        result["final"]["loss"].as_f64().unwrap()
+    };
+    let protect = "protect = { scheme = \"threshold\", min-sites = 4 }";
+    let (open, sealed) = (loss(""), loss(protect));
+    let equal = loss(&format!("weight = \"equal\"\n{protect}"));
+    // A step of the lattice is 2^-17 of the clip; the largest site has four times the smallest's records.
+    assert!((open - sealed).abs() < 1e-3, "{open} {sealed}");
+    assert!((open - equal).abs() > 2e-3, "{open} {equal}");
 }
 
 /// Approximate sums, over the same sites each time.

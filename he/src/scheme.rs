@@ -93,6 +93,7 @@ pub(crate) enum Opening {
     /// It is open.
     Done(Opened),
     /// A site can open these bytes.
+    #[cfg_attr(not(feature = "tfhe"), expect(dead_code, reason = "the server opens `threshold`"))]
     AtSite(Vec<u8>),
 }
 

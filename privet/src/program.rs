@@ -11,7 +11,7 @@ use privet_core::sensitivity::Prover;
 use privet_core::{FilterSpec, Reason, Registry};
 use privet_dp::SiteLedger;
 use privet_gate::Workload;
-use privet_site::Parts;
+use privet_site::{OpenSeal, Parts};
 use privet_store::Store;
 
 use crate::workload::Builtin;
@@ -20,6 +20,7 @@ use crate::workload::Builtin;
 pub struct Program {
     registry: Registry,
     workload: Arc<dyn Workload>,
+    seal: OpenSeal,
 }
 
 impl Default for Program {
@@ -37,7 +38,8 @@ impl Program {
             specs.for_each(|spec| builtins.filter(spec));
             prover = Some(builtins.prover());
         });
-        Self { registry, workload: Arc::new(Builtin::new(prover)) }
+        let workload = Arc::new(Builtin::new(prover));
+        Self { registry, workload, seal: Arc::new(open_site_seal) }
     }
 
     /// Adds a filter of one's own.
@@ -55,6 +57,20 @@ impl Program {
         Self { workload: replace(self.workload), ..self }
     }
 
+    /// Puts another site's side of sealing in the place of the present one, which it may use.
+    #[must_use]
+    pub fn seal(
+        self,
+        replace: impl Fn(Box<dyn SiteSeal>) -> Box<dyn SiteSeal> + Send + Sync + 'static,
+    ) -> Self {
+        let present = self.seal;
+        let open =
+            move |store: Store, identity: &privet_wire::Identity, run: &str, terms: Terms| {
+                present(store, identity, run, terms).map(&replace)
+            };
+        Self { seal: Arc::new(open), ..self }
+    }
+
     /// The built-in filters with this program's workload.
     pub(crate) fn built_in(&self) -> Self {
         Self { workload: self.workload.clone(), ..Self::new() }
@@ -70,7 +86,7 @@ impl Program {
             registry: Arc::new(self.registry),
             workload: self.workload,
             ledger: open_ledger,
-            seal: open_site_seal,
+            seal: self.seal,
             clock: Arc::new(SystemClock),
         }
     }
@@ -80,7 +96,7 @@ impl Program {
     }
 }
 
-/// The site's side of the scheme `threshold`.
+/// The site's side of the schemes there are.
 fn open_site_seal(
     store: Store,
     identity: &privet_wire::Identity,

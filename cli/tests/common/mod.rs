@@ -151,3 +151,20 @@ pub fn bytes_up(result: &Value) -> u64 {
     let sites = result["sites"].as_array().unwrap();
     sites.iter().map(|site| site["bytes_up"].as_u64().unwrap()).sum()
 }
+
+/// A job whose sites train a network for many steps and send what changed, as it is.
+pub fn by_site() -> Demo {
+    let demo = Demo::default();
+    demo.edit(
+        "job.toml",
+        "record-clip = 0.5             # no record's gradient counts for more than this norm",
+        "learning-rate = 1.0",
+    )
+    .edit("job.toml", "local-steps = 1", "local-steps = 20")
+    .edit("job.toml", "\"logistic-regression\"", "\"mlp\"\nclasses = 2\nhidden = 8")
+    .edit("job.toml", "server-learning-rate = 4.0", "server-learning-rate = 1.0")
+    .edit("job.toml", "server-momentum = 0.9", "server-momentum = 0.0")
+    .edit_sites(&SITES, "unit = \"record\"", "unit = \"site\"")
+    .edit_sites(&SITES, "  { filter = \"gaussian\", noise-multiplier = 4.0 },\n", "");
+    demo
+}

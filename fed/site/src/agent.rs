@@ -25,7 +25,8 @@ pub type OpenLedger = fn(Store, Arc<dyn Clock>) -> Result<Arc<dyn Ledger>, Reaso
 
 /// Opens a site's side of a seal: in its store, for its identity, a run of a job, and what its rule asks
 /// for.
-pub type OpenSeal = fn(Store, &Identity, &str, Terms) -> Result<Box<dyn SiteSeal>, Reason>;
+pub type OpenSeal =
+    Arc<dyn Fn(Store, &Identity, &str, Terms) -> Result<Box<dyn SiteSeal>, Reason> + Send + Sync>;
 
 /// What a site is made of, besides its kit.
 #[derive(Clone)]

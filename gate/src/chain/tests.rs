@@ -132,6 +132,35 @@ fn a_decision_between_two_noises_is_paid_by_the_first() {
     assert!(registry().is_blind("schema") && !registry().is_blind("statistics-guard"));
 }
 
+/// Updates are weighed under a seal unless their noise is a share, which must not be multiplied.
+#[test]
+fn shares_of_noise_are_not_weighed() {
+    const PROTECT: &str = r#"protect = { scheme = "threshold", min-sites = 4 }"#;
+    const ONE_KEY: &str = r#"protect = { scheme = "tfhe", min-sites = 4, colluders = 0 }"#;
+    let (clipped, noised) = (format!("[{CLIP}]"), format!("[{CLIP}, {GAUSSIAN}]"));
+    let weight = |out: &str, more: &str| {
+        let policy = policy("site", out, more);
+        let chain =
+            Chain::compile(&policy, &job(""), &promise(None), &registry(), "local").unwrap();
+        (chain.weight(), chain.terms(None).unwrap().weight_bits, chain.shares_noise())
+    };
+    // A hundred records are below 2^7.
+    assert_eq!(weight(&clipped, PROTECT), (Weight::Records, Some(7), false));
+    let equal = format!("{PROTECT}\nweight = \"equal\"");
+    assert_eq!(weight(&clipped, &equal), (Weight::Equal, None, false));
+    assert_eq!(weight(&noised, PROTECT), (Weight::Equal, None, true));
+    // Under a key that every site has, a site's noise is whole.
+    assert_eq!(weight(&noised, ONE_KEY), (Weight::Records, Some(7), false));
+    let records = format!("{PROTECT}\nweight = \"records\"");
+    assert_eq!(weight(&clipped, &records), (Weight::Records, Some(7), false));
+    assert_eq!(check("site", &noised, &records, "", &promise(None)), "invalid-policy");
+    // Sums over records are weighed by their records already.
+    let policy = policy("record", &format!("[{GAUSSIAN}]"), PROTECT);
+    let sums = promise(Some(bound()));
+    let chain = Chain::compile(&policy, &job(""), &sums, &registry(), "local").unwrap();
+    assert_eq!((chain.weight(), chain.terms(None).unwrap().weight_bits), (Weight::Records, None));
+}
+
 #[test]
 fn no_rule_no_job() {
     let record = promise(Some(bound()));
