@@ -3,8 +3,8 @@
 
     python3 bench/peers/he.py --privet target/release/privet --params 1000000 --sites 10
 
-Peers that are not installed are left out, with the reason. `pip install numpy tenseal phe gmpy2` brings
-them; nothing of Privet needs them. Each peer does what its users do: TenSEAL with the settings that NVFlare
+Peers that are not installed are left out, with the reason. `pip install numpy tenseal openfhe phe gmpy2`
+brings them; nothing of Privet needs them. Each peer does what its users do: TenSEAL with the settings that NVFlare
 provisions, python-phe on a sample of the vector (it would take hours), Flower's SecAgg+ arithmetic as numpy
 does it. The times of one column are comparable, those of two runs are not.
 """
@@ -63,6 +63,41 @@ def tenseal(params, sites):
         "name": "TenSEAL as NVFlare sets it up", "seal": seal * 1e9 / params, "add": added * 1e9 / params,
         "open": opened * 1e9 / params, "bytes": len(wire) / params,
         "note": f"every site holds the key; error {error:.1e}",
+    }
+
+
+def openfhe(params, sites):
+    import numpy as np
+    import openfhe as fhe
+
+    settings = fhe.CCParamsCKKSRNS()
+    settings.SetRingDim(8192)
+    settings.SetKeySwitchTechnique(fhe.KeySwitchTechnique.BV)
+    settings.SetMultiplicativeDepth(1)
+    settings.SetFirstModSize(60)
+    settings.SetScalingModSize(40)
+    settings.SetBatchSize(4096)
+    context = fhe.GenCryptoContext(settings)
+    for feature in (fhe.PKESchemeFeature.PKE, fhe.PKESchemeFeature.LEVELEDSHE):
+        context.Enable(feature)
+    keys = context.KeyGen()
+    sample = min(params, 1 << 18)
+    values = np.random.default_rng(1).uniform(-1, 1, sample)
+    blocks = [values[at:at + 4096].tolist() for at in range(0, sample, 4096)]
+
+    def encrypt():
+        plain = (context.MakeCKKSPackedPlaintext(block) for block in blocks)
+        return [context.Encrypt(keys.publicKey, p) for p in plain]
+
+    seal, wire = best(lambda: [fhe.Serialize(c, fhe.BINARY) for c in encrypt()])
+    sealed = encrypt()
+    added, total = best(lambda: [context.EvalAdd(a, b) for a, b in zip(sealed, sealed)])
+    opened, back = best(lambda: [context.Decrypt(c, keys.secretKey).GetRealPackedValue() for c in total])
+    error = float(np.abs(np.concatenate(back)[:sample] / 2 - values).max())
+    yield {
+        "name": "OpenFHE, CKKS, the same settings", "seal": seal * 1e9 / sample, "add": added * 1e9 / sample,
+        "open": opened * 1e9 / sample, "bytes": sum(map(len, wire)) / sample,
+        "note": f"one key; {sample} numbers measured; error {error:.1e}",
     }
 
 
@@ -128,11 +163,11 @@ def main():
     base = ours(arguments.privet, params, sites)
     rows = [base, ours(arguments.privet, params, sites, ("--bits", "12"))]
     skipped = []
-    for peer in (tenseal, secagg, paillier):
+    for peer in (tenseal, openfhe, secagg, paillier):
         try:
             rows.extend(peer(params, sites))
-        except ImportError as error:
-            skipped.append(f"{peer.__name__}: {error}")
+        except Exception as error:  # a peer that cannot run is no reason to stop
+            skipped.append(f"{peer.__name__}: {type(error).__name__}: {error}")
     print(f"{params} numbers, {sites} sites, one thread; nanoseconds and bytes a number\n")
     print(f"{'':32}{'seal':>12}{'add':>12}{'open':>12}{'bytes':>9}{'seal ×':>10}{'bytes ×':>9}")
     for row in rows:

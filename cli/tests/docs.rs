@@ -317,13 +317,13 @@ fn reference() -> String {
     }
     page.push_str(
         "\n## JSON beyond the contract\n\n\
-         - `run`: `refusals` (of the whole job), `startup_s`, `rounds[].epsilon_spent`, `sites[].receipt`, \
+         - `run`: `refusals` (of the whole job), `startup_s`, `rounds[].epsilon_spent`, `rounds[].verified` (sites that checked the sealed sum), `sites[].receipt`, \
          `sites[].last_norm`, `error.refusals`.\n\
          - `policy explain`: `privacy[].guess_rate`, `refusal`.\n\
          - `audit verify`: `warnings`. `audit tail`: a list of audit lines.\n\
          - `budget show`: `entries[].run`.\n\
          - `kit.toml`: a site's `policy` and `submitter` (what it calls whoever submits its server's jobs; the name in the server's certificate when absent); a server's `job`, `sites`, `rounds`. `job.toml`: `[model] hidden`. \
-         `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`.\n",
+         `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`; of `protect`: `exact`, `verify`, `survivors`.\n",
     );
     page
 }

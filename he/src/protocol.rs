@@ -49,3 +49,25 @@ pub(crate) const MAX_CREDENTIAL: usize = 8 << 10;
 pub(crate) fn malformed(error: DecodeError) -> Reason {
     Reason::new(Code::Malformed, error.to_string())
 }
+
+/// Decodes bytes of a peer as each message that there is, for fuzzing: what is taken is written alike.
+#[cfg(fuzzing)]
+pub fn decode_all(bytes: &[u8]) {
+    fn same<T, E>(bytes: &[u8], decoded: Result<T, E>, encode: fn(&T) -> Vec<u8>) {
+        if let Ok(message) = decoded {
+            assert_eq!(encode(&message), bytes);
+        }
+    }
+    same(bytes, hello::Hello::decode(bytes), hello::Hello::encode);
+    same(bytes, group::Group::decode(bytes), group::Group::encode);
+    same(bytes, party::Hellos::decode(bytes), party::Hellos::encode);
+    same(bytes, upload::Dealt::decode(bytes), upload::Dealt::encode);
+    same(bytes, survivors::Answer::decode(bytes), survivors::Answer::encode);
+    // These are read after a first byte, or are read here alone.
+    let rest = privet_crypto::Reader::new;
+    let _ = hello::Greeting::decode(rest(bytes)).is_ok();
+    let _ = survivors::Survivors::decode(rest(bytes)).is_ok();
+    let _ = closing::Agreed::decode(rest(bytes), 3).is_ok();
+    let _ = closing::Piece::decode(bytes).is_ok();
+    let _ = party::Roster::decode(bytes).is_ok();
+}

@@ -219,3 +219,29 @@ pub(crate) fn expected(sites: &[usize]) -> Vec<i64> {
     let all: Vec<Vec<i64>> = sites.iter().map(|&site| values(site)).collect();
     (0..5000).map(|at| all.iter().map(|values| values[at]).sum()).collect()
 }
+
+/// Gives a server the hellos of a session that it has seen.
+pub(crate) struct Replay(Vec<u8>, VecDeque<(String, Vec<u8>)>);
+
+impl Replay {
+    pub(crate) fn of(session: &Session) -> Self {
+        Self(session.bytes.clone(), VecDeque::new())
+    }
+}
+
+impl Channel for Replay {
+    fn send(&mut self, to: &str, _: Vec<u8>) {
+        // A session is a greeting, a roster and hellos, in the order of names; each has one length.
+        let site: usize = to.strip_prefix("site-").unwrap().parse().unwrap();
+        let hellos = &self.0[4..self.0.len() - 4];
+        let greeting = 4 + u32::from_le_bytes(hellos[..4].try_into().unwrap()) as usize;
+        // The roster's credentials are a byte each.
+        let hellos = &hellos[greeting + 4 + 4 * 5 + 4..];
+        let size = hellos.len() / 4;
+        self.1.push_back((to.to_owned(), hellos[site * size..(site + 1) * size].to_vec()));
+    }
+
+    fn receive(&mut self) -> Option<(String, Vec<u8>)> {
+        self.1.pop_front()
+    }
+}

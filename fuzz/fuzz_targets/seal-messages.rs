@@ -1,0 +1,6 @@
+//! Bytes of nobody's as each message of a sealing session.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| privet_he::protocol::decode_all(bytes));
