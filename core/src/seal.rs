@@ -133,7 +133,7 @@ pub trait SiteSeal: Send {
     ///
     /// # Errors
     /// When none was begun, or the integers are not those of the task.
-    fn seal(&mut self, update: &Lattice, weight: f64) -> Result<Sealed, Reason>;
+    fn seal(&mut self, update: Lattice, weight: f64) -> Result<Sealed, Reason>;
 }
 
 /// Who takes part in a round, as its task says it.

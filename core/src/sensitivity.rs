@@ -287,6 +287,17 @@ impl Lattice {
         &self.tensors
     }
 
+    /// All integers, in the order of the tensors' names. What was proved of them is given up.
+    pub fn into_values(self) -> Vec<i64> {
+        let elements = self.elements() as usize;
+        let mut tensors = self.tensors.into_values();
+        // The first tensor's memory is taken as it is; often there is no other.
+        let mut values = tensors.next().map(|tensor| tensor.values).unwrap_or_default();
+        values.reserve_exact(elements.saturating_sub(values.len()));
+        tensors.for_each(|tensor| values.extend_from_slice(&tensor.values));
+        values
+    }
+
     /// What was proved of these integers, if anything.
     pub fn sensitivity(&self) -> Option<Sensitivity> {
         self.sensitivity
@@ -336,8 +347,10 @@ impl Lattice {
 
     /// The narrowest element type that holds every integer. Public only once noise is in.
     pub fn dtype(&self) -> Dtype {
-        let narrow = |t: &LatticeTensor| t.values.iter().all(|&v| i32::try_from(v).is_ok());
-        if self.tensors.values().all(narrow) { Dtype::I32 } else { Dtype::I64 }
+        // Without an early exit, so that it becomes vectors.
+        let magnitudes = |t: &LatticeTensor| t.values.iter().fold(0, |bits, &v| bits | v ^ v >> 63);
+        let narrow = self.tensors.values().all(|t| magnitudes(t) <= i64::from(i32::MAX));
+        if narrow { Dtype::I32 } else { Dtype::I64 }
     }
 
     /// Names and shapes, with the element type given.
@@ -348,9 +361,16 @@ impl Lattice {
 
     /// Euclidean norm in the data's own scale.
     pub fn l2(&self) -> f64 {
-        let square: f64 =
-            self.tensors.values().flat_map(|t| &t.values).map(|&v| (v as f64) * (v as f64)).sum();
-        square.sqrt() * self.step.value()
+        // Eight sums side by side, which need not wait for each other.
+        let mut lanes = [0f64; 8];
+        for tensor in self.tensors.values() {
+            let (eights, rest) = tensor.values.as_chunks::<8>();
+            for eight in eights {
+                lanes.iter_mut().zip(eight).for_each(|(sum, &v)| *sum += (v as f64) * (v as f64));
+            }
+            rest.iter().for_each(|&v| lanes[0] += (v as f64) * (v as f64));
+        }
+        lanes.iter().sum::<f64>().sqrt() * self.step.value()
     }
 }
 

@@ -1,4 +1,8 @@
 //! Which instructions of a processor run a kernel: one choice, one door.
+//!
+//! A kernel is written once, without special instructions, as a function that is always inlined.
+//! [`kernel`](crate::kernel) compiles it again with AVX2 and with AVX-512 switched on, where the compiler
+//! makes vectors of its loops: the three give the same bits because they are the same code.
 
 /// Sets of instructions that kernels are written for. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,4 +53,40 @@ impl Backend {
             |&backend: &Self| backend.available() && (backend == Self::Scalar || agrees(backend));
         Self::ALL.into_iter().rfind(sound).unwrap_or(Self::Scalar)
     }
+}
+
+/// Makes `$name(backend, …)` of `$body(…)`, which must be `#[inline(always)]`.
+#[macro_export]
+macro_rules! kernel {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(backend: $crate::Backend, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code, reason = "entered only on a processor with the instructions")]
+            {
+                use $crate::Backend;
+
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    $body($($arg),*)
+                }
+
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    $body($($arg),*)
+                }
+
+                match backend {
+                    // SAFETY: the processor has AVX2.
+                    Backend::Avx2 if backend.available() => return unsafe { avx2($($arg),*) },
+                    // SAFETY: the processor has these parts of AVX-512.
+                    Backend::Avx512 if backend.available() => return unsafe { avx512($($arg),*) },
+                    _ => {}
+                }
+            }
+            let _ = backend;
+            $body($($arg),*)
+        }
+    };
 }

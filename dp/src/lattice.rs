@@ -9,13 +9,14 @@
 //! arXiv 2207.10635); therefore each record becomes integers first, and integers are summed.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use privet_core::sensitivity::{
     Bound, Lattice, LatticeTensor, Norm, Prover, SamplingRate, Step, Unit,
 };
 use privet_core::tensor::{Schema, Shape};
 use privet_core::{Code, Content, Reason, adaptive};
-use privet_crypto::{Seed, Words};
+use privet_crypto::{Backend, Seed, Words, kernel};
 
 /// Bits of the bound in lattice units: 2^20 ≤ c < 2^21. So fine that truncation (at most one unit
 /// a coordinate and record) vanishes against noise of at least one c, and that the discrete
@@ -66,7 +67,7 @@ pub fn quantise(values: &[&[f32]], bound: &Bound, out: &mut [&mut [i64]]) -> boo
         let mut length = Length::default();
         for (values, out) in values.iter().zip(&mut *out) {
             for (values, out) in values.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                length.and(&truncate(values, scale, c as f64, out));
+                length.and(&truncate(fastest(), values, scale, c as f64, out));
             }
         }
         if length.within(bound.norm, c) {
@@ -83,24 +84,68 @@ const BLOCK: usize = 1024;
 /// not matter, since nothing is concluded from it.
 fn length(values: &[&[f32]], norm: Norm) -> f64 {
     let mut lanes = [0f64; 8];
-    let sum = |lanes: &mut [f64; 8], value: fn(f64) -> f64| {
-        for values in values {
-            let (eights, rest) = values.as_chunks::<8>();
-            for eight in eights {
-                for (lane, &x) in lanes.iter_mut().zip(eight) {
-                    *lane += value(f64::from(x));
-                }
-            }
-            rest.iter().for_each(|&x| lanes[0] += value(f64::from(x)));
+    for values in values {
+        match norm {
+            Norm::L2 => squares(fastest(), values, &mut lanes),
+            // For l∞ only whether all are finite is of interest.
+            Norm::L1 | Norm::Linf => magnitudes(fastest(), values, &mut lanes),
         }
-    };
-    match norm {
-        Norm::L2 => sum(&mut lanes, |x| x * x),
-        // For l∞ only whether all are finite is of interest.
-        Norm::L1 | Norm::Linf => sum(&mut lanes, f64::abs),
     }
     let total: f64 = lanes.iter().sum();
     if norm == Norm::L2 { total.sqrt() } else { total }
+}
+
+kernel! {
+    fn squares(values: &[f32], lanes: &mut [f64; 8]) = sum_squares;
+}
+kernel! {
+    fn magnitudes(values: &[f32], lanes: &mut [f64; 8]) = sum_magnitudes;
+}
+kernel! {
+    /// Truncates at most [`BLOCK`] scaled values toward zero, to magnitudes of at most `most` < 2^26;
+    /// the sums of their magnitudes and squares then fit 64 bits.
+    fn truncate(values: &[f32], scale: f64, most: f64, out: &mut [i64]) -> Length = truncated;
+}
+
+#[inline(always)]
+fn sum_squares(values: &[f32], lanes: &mut [f64; 8]) {
+    sum(values, lanes, |x| x * x);
+}
+
+#[inline(always)]
+fn sum_magnitudes(values: &[f32], lanes: &mut [f64; 8]) {
+    sum(values, lanes, f64::abs);
+}
+
+#[inline(always)]
+fn sum(values: &[f32], lanes: &mut [f64; 8], value: impl Fn(f64) -> f64) {
+    let (eights, rest) = values.as_chunks::<8>();
+    for eight in eights {
+        for (lane, &x) in lanes.iter_mut().zip(eight) {
+            *lane += value(f64::from(x));
+        }
+    }
+    rest.iter().for_each(|&x| lanes[0] += value(f64::from(x)));
+}
+
+/// The fastest instructions that truncate here as none do.
+fn fastest() -> Backend {
+    static FASTEST: OnceLock<Backend> = OnceLock::new();
+    *FASTEST.get_or_init(|| Backend::fastest(agrees))
+}
+
+/// Whether instructions give what the scalar code does, of numbers of all kinds.
+fn agrees(backend: Backend) -> bool {
+    let values: Vec<f32> =
+        (0..1000u32).map(|i| f32::from_bits(i.wrapping_mul(4_285_404))).collect();
+    let run = |backend| {
+        let (mut out, mut lanes) = (vec![0; values.len()], [0f64; 8]);
+        let length = truncate(backend, &values, 1e3, 1e6, &mut out);
+        squares(backend, &values[..500], &mut lanes);
+        magnitudes(backend, &values[500..], &mut lanes);
+        (out, length.l1, length.l2_square, length.largest, lanes.map(f64::to_bits))
+    };
+    run(backend) == run(Backend::Scalar)
 }
 
 /// The lengths of an integer vector, exactly.
@@ -127,9 +172,8 @@ impl Length {
     }
 }
 
-/// Truncates at most [`BLOCK`] scaled values toward zero, to magnitudes of at most `most` < 2^26;
-/// the sums of their magnitudes and squares then fit 64 bits.
-fn truncate(values: &[f32], scale: f64, most: f64, out: &mut [i64]) -> Length {
+#[inline(always)]
+fn truncated(values: &[f32], scale: f64, most: f64, out: &mut [i64]) -> Length {
     debug_assert!(values.len() <= BLOCK && most < 67_108_864.0);
     let (mut l1, mut l2_square, mut largest) = (0u64, 0u64, 0u32);
     for (&x, out) in values.iter().zip(out) {

@@ -18,7 +18,7 @@ use privet_core::ledger::{Ledger, Purpose};
 use privet_core::message::{DataKind, Protection};
 use privet_core::receipt::Receipt;
 use privet_core::seal::{Note, Reply, Scheme, SiteSeal, Terms};
-use privet_core::tensor::Schema;
+use privet_core::tensor::{Dtype, Schema};
 use privet_core::{Code, Content, Message, Reason, Refusal, Registry, Stage};
 
 use crate::chain::{self, Chain, CompileError};
@@ -418,11 +418,12 @@ impl Lane {
 
     /// The message with its integers and its weight under the seal.
     fn sealed(&self, message: Message) -> Result<Message, Reason> {
-        let Content::Lattice(lattice) = &message.content else {
+        let Message { task, kind, content, weight, metrics } = message;
+        let Content::Lattice(lattice) = content else {
             return Err(Reason::new(Code::WrongContent, "integers are sealed, and nothing else"));
         };
-        let sealed = self.seal()?.seal(lattice, message.weight)?;
-        Ok(Message { content: Content::Sealed(sealed), weight: 1.0, ..message })
+        let sealed = self.seal()?.seal(lattice, weight)?;
+        Ok(Message { task, kind, content: Content::Sealed(sealed), weight: 1.0, metrics })
     }
 
     /// The executor's message, if it is what was promised; metrics that the rule does not name are
@@ -466,7 +467,7 @@ impl Lane {
                     let detail = "the answer does not prove the promised sensitivity";
                     return refuse(Code::MissingSensitivity, detail.into());
                 }
-                lattice.schema(lattice.dtype())
+                lattice.schema(Dtype::I64)
             }
             (content, wanted) => {
                 let detail = format!("{} instead of {} tensors", content.as_str(), wanted.as_str());
@@ -494,7 +495,7 @@ impl Lane {
             (Content::Plain(_), Protection::Plain) => {
                 return Err(Reason::new(Code::NotFinite, "a filter left NaN or an infinity"));
             }
-            (Content::Lattice(lattice), Protection::Lattice) => lattice.schema(lattice.dtype()),
+            (Content::Lattice(lattice), Protection::Lattice) => lattice.schema(Dtype::I64),
             (content, _) => {
                 let detail = format!("a filter made {} of the answer", content.as_str());
                 return Err(Reason::new(Code::WrongContent, detail));

@@ -159,7 +159,7 @@ fn sealed(site: &mut Site, index: u32, session: &[u8]) -> (Sealed, Vec<u8>) {
     site.begin(TASK, session, &schema()).unwrap();
     let tensor = LatticeTensor::new(Shape::new(vec![3]).unwrap(), update(index)).unwrap();
     let lattice = Lattice::new(step(), [("w".to_owned(), tensor)].into());
-    let sealed = site.seal(&lattice, 1.0).unwrap();
+    let sealed = site.seal(lattice, 1.0).unwrap();
     let body = sealed.body.iter().flat_map(|word| word.to_le_bytes()).collect();
     (sealed, body)
 }

@@ -6,8 +6,7 @@
 //!   Gaussian errors e ──────────┘
 //! ```
 
-#[macro_use]
-mod backend;
+pub(crate) mod backend;
 
 pub mod block;
 pub mod gaussian;

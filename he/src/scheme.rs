@@ -82,7 +82,7 @@ pub(crate) type Opened = (HeaderSum, Vec<i64>);
 /// A sum of sealed updates at the server.
 pub(crate) trait Sum: Send {
     /// Adds all of an update's words, as they travelled, or nothing of it.
-    fn add(&mut self, words: Vec<u32>) -> Result<(), Reason>;
+    fn add(&mut self, words: &mut [u32]) -> Result<(), Reason>;
 
     /// Opens the sum with the survivors' help, of each its place in the roster and what it answered.
     fn open(&mut self, help: &[(u32, Vec<u8>)]) -> Result<Opening, Reason>;

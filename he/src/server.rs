@@ -191,6 +191,7 @@ impl ServerSeal for Server {
             scheme,
             context,
             schema: schema.clone(),
+            words: Vec::new(),
             dealt: BTreeMap::new(),
         }))
     }
@@ -203,6 +204,8 @@ struct SealedSum {
     context: Digest,
     schema: Schema,
     sum: Box<dyn Sum>,
+    /// Room for one upload.
+    words: Vec<u32>,
     /// What was said beside the uploads in the sum, by place in the roster.
     dealt: BTreeMap<u32, Dealt>,
 }
@@ -258,9 +261,9 @@ impl SealedSum {
     /// Adds all of an upload, or nothing of it.
     fn take(&mut self, body: &mut dyn Read) -> Result<(), Reason> {
         let short = |_| Reason::new(Code::StorageFailed, "a spooled upload is short");
-        let mut words = vec![0u32; self.scheme.words()];
-        body.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(short)?;
-        self.sum.add(words)
+        self.words.resize(self.scheme.words(), 0);
+        body.read_exact(bytemuck::cast_slice_mut(&mut self.words)).map_err(short)?;
+        self.sum.add(&mut self.words)
     }
 
     /// Name of the site at a place of the roster.

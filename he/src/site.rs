@@ -10,6 +10,7 @@
 
 mod answering;
 mod closing;
+mod weighing;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use crate::protocol::upload::{Dealt, Statement};
 use crate::protocol::{AGREED, DEAL, GREETING, OPENED, READ, SURVIVORS, TO_OPEN, malformed};
 use crate::scheme::{self, Scheme, Sealing};
 use crate::site::closing::Closing;
+use crate::site::weighing::weigh;
 use crate::state::State;
 
 /// What a sealed message from one site to another is for.
@@ -269,19 +271,6 @@ pub(crate) fn receivers(party: &Party, dealer: u32) -> Vec<u32> {
     others.filter(|&index| index != dealer).collect()
 }
 
-/// All integers of an update in the order of the tensors' names, times w/2^bits where they are weighted:
-/// truncated towards zero, so that they stay within every bound that held before.
-fn flat(update: &Lattice, weighted: Option<(f64, u8)>) -> Zeroizing<Vec<i64>> {
-    let mut values = Vec::with_capacity(update.elements() as usize);
-    update.tensors().values().for_each(|tensor| values.extend_from_slice(tensor.values()));
-    if let Some((weight, bits)) = weighted {
-        let (weight, scale) = (weight as i128, 1i128 << bits);
-        let weigh = |value: i64| (i128::from(value) * weight / scale) as i64;
-        values.iter_mut().for_each(|value| *value = weigh(*value));
-    }
-    Zeroizing::new(values)
-}
-
 /// What the keys of one upload's messages depend on. Should a copy of this process seal another update in
 /// the same session, its messages are sealed under other keys.
 fn salted(context: &Digest, salt: &[u8; 32]) -> Digest {
@@ -349,7 +338,7 @@ impl SiteSeal for Site {
         Ok(())
     }
 
-    fn seal(&mut self, update: &Lattice, weight: f64) -> Result<Sealed, Reason> {
+    fn seal(&mut self, update: Lattice, weight: f64) -> Result<Sealed, Reason> {
         let Phase::Entered(entered) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             let detail = "no round was begun that could be sealed for";
             return Err(Reason::new(Code::ContextMismatch, detail));
@@ -360,7 +349,10 @@ impl SiteSeal for Site {
             return Err(Reason::new(Code::ShapeMismatch, detail));
         }
         let weighted = session.party.common.weighted;
-        let values = flat(update, weighted.then_some((weight, session.party.weight_bits)));
+        let mut values = Zeroizing::new(update.into_values());
+        if weighted {
+            weigh(&mut values, weight as u64, session.party.weight_bits);
+        }
         let mut hash = Stream::default();
         hash.update(bytemuck::cast_slice(&values));
         let (context, party) = (&session.context, &session.party);

@@ -20,7 +20,7 @@ fn uploads(updates: &[&[i64]]) -> Vec<Vec<u64>> {
     let seal = |values: &&[i64]| {
         let session = world.greet(&ALL).unwrap();
         world.sites[0].begin([1; 32], &session.bytes, &schema(N as u64)).unwrap();
-        let body = world.sites[0].seal(&update(values), 1.0).unwrap().body;
+        let body = world.sites[0].seal(update(values), 1.0).unwrap().body;
         body.into_iter().map(u64::from).collect()
     };
     updates.iter().map(seal).collect()
@@ -121,13 +121,12 @@ fn two_sets_of_survivors_are_not_opened() {
         .iter()
         .map(|&site| {
             world.sites[site].begin([1; 32], &session.bytes, &schema).unwrap();
-            header(&world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap(), 1)
+            header(&world.sites[site].seal(update(&[1, 2]), 1.0).unwrap(), 1)
         })
         .collect();
     let mut open = |server: &mut Server, from: usize| {
         let mut sum = server.sum([1; 32], &schema).unwrap();
-        for site in from..4 {
-            let (header, body) = &sealed[site];
+        for (site, (header, body)) in sealed.iter().enumerate().skip(from) {
             sum.add(&name(site), header, &mut &body[..]).unwrap();
         }
         let mut network = Network::new(&mut world.sites, &ALL);

@@ -54,7 +54,7 @@ fn errors(ring: &Ring, site: u8) -> Vec<i64> {
 fn mask(ring: &Ring) -> Vec<i64> {
     let mut minus_one = vec![0; ring.set().degree()];
     minus_one[0] = -1;
-    let opener = Opener::new(ring, &CONTEXT, KeySum::new(ring, 1, &minus_one).unwrap());
+    let mut opener = Opener::new(ring, &CONTEXT, KeySum::new(ring, 1, &minus_one).unwrap());
     let mut mask = vec![0; BLOCKS * ring.set().degree()];
     opener.open(0, &vec![0; BLOCKS * ring.set().block()], &mut mask).unwrap();
     mask
@@ -63,7 +63,7 @@ fn mask(ring: &Ring) -> Vec<i64> {
 /// What opens of a sum, with the sum of the keys.
 fn opened(ring: &Ring, sum: &[u32], keys: &[i64], sites: u32) -> Vec<i64> {
     let keys: Vec<i32> = keys.iter().map(|&x| x as i32).collect();
-    let opener = Opener::new(ring, &CONTEXT, KeySum::new(ring, sites, &keys).unwrap());
+    let mut opener = Opener::new(ring, &CONTEXT, KeySum::new(ring, sites, &keys).unwrap());
     let mut opened = vec![0; BLOCKS * ring.set().degree()];
     opener.open(0, sum, &mut opened).unwrap();
     opened

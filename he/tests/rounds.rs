@@ -92,7 +92,7 @@ fn a_restarted_site_is_out_of_the_open_round() {
     let session = world.greet(&all).unwrap();
     let schema = schema(2);
     world.sites[0].begin([1; 32], &session.bytes, &schema).unwrap();
-    world.sites[0].seal(&update(&[1, 2]), 1.0).unwrap();
+    world.sites[0].seal(update(&[1, 2]), 1.0).unwrap();
     let mut restarted = world.site(0);
     let refused = restarted.begin([1; 32], &session.bytes, &schema).unwrap_err();
     assert_eq!(refused.code, Code::ContextMismatch);
@@ -120,7 +120,7 @@ fn sites_with_different_tasks_open_nothing() {
     for site in all {
         let task = if site == 2 { [9; 32] } else { [1; 32] };
         world.sites[site].begin(task, &session.bytes, &schema).unwrap();
-        let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
+        let sealed = world.sites[site].seal(update(&[1, 2]), 1.0).unwrap();
         let (header, body) = header(&sealed, 1);
         match sum.add(&name(site), &header, &mut &body[..]) {
             Ok(()) => {}
@@ -246,7 +246,7 @@ fn a_bad_upload_or_hello_is_left_out() {
     let mut sum = world.server.sum([1; 32], &schema).unwrap();
     for site in all {
         world.sites[site].begin([1; 32], &session.bytes, &schema).unwrap();
-        let sealed = world.sites[site].seal(&update(&[1, 2]), 1.0).unwrap();
+        let sealed = world.sites[site].seal(update(&[1, 2]), 1.0).unwrap();
         let (mut header, mut body) = header(&sealed, 1);
         match site {
             0 => {

@@ -12,7 +12,6 @@ use privet_he::site::{Identity, Site};
 const ALL: [usize; 5] = [0, 1, 2, 3, 4];
 const AGREED: u8 = 4;
 const OPENED: u8 = 5;
-const TO_OPEN: u8 = 6;
 
 fn verifying() -> Terms {
     Terms { verify: true, ..terms(4, 1) }
@@ -159,7 +158,7 @@ fn approximate_sums_are_near() {
         let mut world = World::new(5, Terms { exact, most: 1 << 25, ..terms(4, 1) });
         let session = world.greet(&ALL).unwrap();
         world.sites[0].begin([1; 32], &session.bytes, &schema(40_000)).unwrap();
-        world.sites[0].seal(&update(&vec![0; 40_000]), 1.0).unwrap().body.len()
+        world.sites[0].seal(update(&vec![0; 40_000]), 1.0).unwrap().body.len()
     };
     assert!(bytes(true) * 10 > bytes(false) * 19);
 }
@@ -193,6 +192,8 @@ fn sums_of_other_sites_and_too_many_sessions_are_refused() {
 #[cfg(feature = "tfhe")]
 mod tfhe {
     use super::*;
+
+    const TO_OPEN: u8 = 6;
 
     fn one_key() -> Terms {
         Terms { scheme: Scheme::Tfhe, ..terms(3, 0) }

@@ -371,7 +371,7 @@ impl SiteSeal for Rehearsal {
         Ok(())
     }
 
-    fn seal(&mut self, update: &Lattice, _: f64) -> Result<Sealed, Reason> {
+    fn seal(&mut self, update: Lattice, _: f64) -> Result<Sealed, Reason> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(update.clone());
         let schema = update.schema(update.dtype());
         Ok(Sealed {

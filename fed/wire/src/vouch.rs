@@ -7,7 +7,8 @@
 //! protocol key and signs nothing else of a protocol, so that TLS and protocol messages never share a
 //! signing key.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use privet_core::seal::{Certified, Vouching};
 use privet_core::{Code, Reason};
@@ -71,14 +72,43 @@ impl Identity {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         let verifier = verifier.build().map_err(|error| failed(error.to_string()))?;
-        Ok(Arc::new(Authority(verifier)))
+        Ok(Arc::new(Authority { verifier, known: Mutex::default() }))
     }
 }
 
-struct Authority(Arc<dyn ClientCertVerifier>);
+struct Authority {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Credentials that were found good, by their digests, and until when their certificates are: the same
+    /// few are shown in every round.
+    known: Mutex<BTreeMap<[u8; 32], (Certified, i64)>>,
+}
+
+/// Most credentials that are remembered.
+const MAX_KNOWN: usize = 1024;
 
 impl Vouching for Authority {
     fn certified(&self, credential: &[u8]) -> Result<Certified, Reason> {
+        let digest: [u8; 32] = Sha256::digest(credential).into();
+        let now = UnixTime::now().as_secs().cast_signed();
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((certified, until)) = known().get(&digest)
+            && now < *until
+        {
+            return Ok(certified.clone());
+        }
+        let (certified, until) = self.look_at(credential)?;
+        let mut known = known();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(digest, (certified.clone(), until));
+        Ok(certified)
+    }
+}
+
+impl Authority {
+    /// Who a credential is of, and until when.
+    fn look_at(&self, credential: &[u8]) -> Result<(Certified, i64), Reason> {
         let refuse = |detail: &str| Reason::new(Code::NotAdmitted, detail.to_owned());
         let mut reader = Reader::new(credential);
         let read = || {
@@ -93,7 +123,7 @@ impl Vouching for Authority {
                 Reason::new(Code::Malformed, error.to_string())
             })?;
         let der = CertificateDer::from(certificate);
-        let verified = self.0.verify_client_cert(&der, &[], UnixTime::now());
+        let verified = self.verifier.verify_client_cert(&der, &[], UnixTime::now());
         verified.map_err(|_| refuse("a credential is not of this federation's CA"))?;
         let leaf = EndEntityCert::try_from(&der).map_err(|_| refuse("no certificate"))?;
         let good = SCHEMES.iter().any(|(_, algorithm)| {
@@ -108,7 +138,9 @@ impl Vouching for Authority {
         let name = name.and_then(|name| name.as_str().ok());
         let name = name.filter(|name| name.len() <= MAX_NAME);
         let name = name.ok_or_else(|| refuse("a certificate without a fitting name"))?.to_owned();
-        Ok(Certified { name, key: Sha256::digest(parsed.public_key().raw).into(), signing })
+        let key = Sha256::digest(parsed.public_key().raw).into();
+        let until = parsed.validity().not_after.timestamp();
+        Ok((Certified { name, key, signing }, until))
     }
 }
 

@@ -113,7 +113,7 @@ impl SiteSeal for Notes {
         Ok(())
     }
 
-    fn seal(&mut self, update: &Lattice, weight: f64) -> Result<Sealed, Reason> {
+    fn seal(&mut self, update: Lattice, weight: f64) -> Result<Sealed, Reason> {
         let schema = update.schema(update.dtype());
         // The weight is under the seal.
         let body = vec![weight as u32];

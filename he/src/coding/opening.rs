@@ -157,15 +157,15 @@ fn read_narrow(
     const ROUNDS: f64 = (3u64 << 51) as f64;
     let inverse = 1.0 / delta as f64;
     let start = sums.len();
-    sums.resize(start + opened.len(), 0);
     // Bits that are set where something is out of range: no branch, so that it becomes vectors.
     let mut out_of_range = 0;
-    for (sum, &x) in sums.get_mut(start..).unwrap_or_default().iter_mut().zip(opened) {
+    sums.extend(opened.iter().map(|&x| {
         let narrow = x as i32;
         let rounded = f64::from(narrow) * inverse + ROUNDS;
-        *sum = rounded.to_bits() as i64 - ROUNDS.to_bits() as i64;
-        out_of_range |= (i64::from(narrow) ^ x) | (most - *sum) >> 63 | (most + *sum) >> 63;
-    }
+        let sum = rounded.to_bits() as i64 - ROUNDS.to_bits() as i64;
+        out_of_range |= (i64::from(narrow) ^ x) | (most - sum) >> 63 | (most + sum) >> 63;
+        sum
+    }));
     if out_of_range != 0 {
         return Err(LayoutError::SumOutOfRange);
     }

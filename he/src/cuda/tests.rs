@@ -158,7 +158,7 @@ fn extreme_messages_and_late_blocks_agree() {
         let late = 0x1234_5678_9abc_def0;
         let (whole, sums) = open(&ring, late, &sealed);
         let mut expected = vec![0; set.degree()];
-        let opener = rlwe::Opener::new(&ring, &CONTEXT, key_sum(&ring).unwrap());
+        let mut opener = rlwe::Opener::new(&ring, &CONTEXT, key_sum(&ring).unwrap());
         opener.open(late, &sealed, &mut expected).unwrap();
         assert!(whole && sums == expected);
     }

@@ -138,6 +138,12 @@ const ERRORS: &str = "privet/he/1/error";
 
 /// Opens the sum of uploads.
 pub struct Opener<'r> {
+    blocks: OpenedBlocks<'r>,
+    room: Room,
+}
+
+/// What opening a block reads.
+struct OpenedBlocks<'r> {
     ring: &'r Ring,
     mask: Mask,
     key: KeySum,
@@ -147,7 +153,8 @@ impl<'r> Opener<'r> {
     /// An opener of the context's sum, with the sum of the keys of just the uploads in it.
     /// The sum must be of this ring's set; else opening panics.
     pub fn new(ring: &'r Ring, context: &[u8; 32], key: KeySum) -> Self {
-        Self { ring, mask: Mask::new(ring.set(), context), key }
+        let mask = Mask::new(ring.set(), context);
+        Self { blocks: OpenedBlocks { ring, mask, key }, room: Room::new(ring.set()) }
     }
 
     /// Writes sums of messages and errors of blocks from number `first` on. There may be fewer
@@ -156,12 +163,11 @@ impl<'r> Opener<'r> {
     /// # Errors
     /// When `sealed` is not as long as the blocks of `sums`, or holds what is no residue. Then
     /// `sums` is useless.
-    pub fn open(&self, first: u64, sealed: &[u32], sums: &mut [i64]) -> Result<(), RingError> {
+    pub fn open(&mut self, first: u64, sealed: &[u32], sums: &mut [i64]) -> Result<(), RingError> {
         let set = self.check(sealed, sums)?;
-        let mut scratch = Room::new(set);
         let blocks = sealed.chunks_exact(set.block()).zip(sums.chunks_mut(set.degree()));
         (first..).zip(blocks).try_for_each(|(block, (sealed, sums))| {
-            self.open_block(block, sealed, sums, &mut scratch)
+            self.blocks.open(block, sealed, sums, &mut self.room)
         })
     }
 
@@ -178,18 +184,20 @@ impl<'r> Opener<'r> {
             .try_for_each_init(
                 || Room::new(set),
                 |scratch, (block, (sealed, sums))| {
-                    self.open_block(first + block as u64, sealed, sums, scratch)
+                    self.blocks.open(first + block as u64, sealed, sums, scratch)
                 },
             )
     }
 
     fn check(&self, sealed: &[u32], sums: &[i64]) -> Result<Set, RingError> {
-        let set = self.ring.set();
+        let set = self.blocks.ring.set();
         whole(sealed.len(), set.blocks(sums.len()) * set.block())?;
         Ok(set)
     }
+}
 
-    fn open_block(
+impl OpenedBlocks<'_> {
+    fn open(
         &self,
         block: u64,
         sealed: &[u32],

@@ -23,7 +23,7 @@
 use chacha20::ChaCha12Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
-use crate::rlwe::backend::Backend;
+use crate::rlwe::backend::{Backend, kernel};
 use crate::rlwe::ring::Set;
 
 /// The masks of one context: of one round of one job, and no other.

@@ -115,8 +115,8 @@ impl Scheme for Tfhe {
 struct SealedSum(glwe::Sum);
 
 impl Sum for SealedSum {
-    fn add(&mut self, words: Vec<u32>) -> Result<(), Reason> {
-        let added = self.0.add(bytemuck::cast_slice(&words));
+    fn add(&mut self, words: &mut [u32]) -> Result<(), Reason> {
+        let added = self.0.add(bytemuck::cast_slice(words));
         added.map_err(|error| Reason::new(Code::Malformed, error.to_string()))
     }
 

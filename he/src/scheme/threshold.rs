@@ -122,6 +122,9 @@ impl Scheme for Threshold {
     }
 }
 
+/// Blocks that are opened by all processors before they are read.
+const AT_ONCE: usize = 64;
+
 /// One accumulator, whatever the number of sites.
 struct SealedSum {
     ring: Ring,
@@ -153,23 +156,27 @@ impl SealedSum {
         let key = KeySum::new(&self.ring, self.uploads, &keys).map_err(wrong)?;
         let opener = Opener::new(&self.ring, &self.context.0, key);
         let mut decoder = Decoder::new(self.layout, self.uploads).map_err(unreadable)?;
-        let mut opened = vec![0i64; self.ring.set().degree()];
+        let (degree, block) = (self.ring.set().degree(), self.ring.set().block());
+        let mut opened = vec![0i64; AT_ONCE * degree];
         let mut sums = Vec::with_capacity(self.layout.encoding().values() as usize);
-        for (block, sealed) in (0..).zip(self.words.chunks_exact(self.ring.set().block())) {
-            opener.open(block, sealed, &mut opened).map_err(wrong)?;
-            decoder.block(&opened, &mut sums).map_err(unreadable)?;
+        let parts = self.words.chunks(AT_ONCE * block);
+        for (first, sealed) in (0..).step_by(AT_ONCE).zip(parts) {
+            let opened = &mut opened[..sealed.len() / block * degree];
+            opener.par_open(first, sealed, opened).map_err(wrong)?;
+            let mut blocks = opened.chunks(degree);
+            blocks.try_for_each(|one| decoder.block(one, &mut sums)).map_err(unreadable)?;
         }
         Ok((decoder.finish().map_err(unreadable)?, sums))
     }
 }
 
 impl Sum for SealedSum {
-    fn add(&mut self, mut words: Vec<u32>) -> Result<(), Reason> {
+    fn add(&mut self, words: &mut [u32]) -> Result<(), Reason> {
         if cfg!(target_endian = "big") {
             words.iter_mut().for_each(|word| *word = u32::from_le(*word));
         }
         let malformed = |error: RingError| Reason::new(Code::Malformed, error.to_string());
-        add_into(&self.ring, &mut self.words, &words).map_err(malformed)?;
+        add_into(&self.ring, &mut self.words, words).map_err(malformed)?;
         self.uploads += 1;
         Ok(())
     }

@@ -125,7 +125,7 @@ impl World {
             self.sites[site].begin([round as u8; 32], &session.bytes, &schema)?;
         }
         for &site in upload {
-            let sealed = self.sites[site].seal(&update(&values(site)), 100.0 + site as f64)?;
+            let sealed = self.sites[site].seal(update(&values(site)), 100.0 + site as f64)?;
             let (header, body) = header(&sealed, round);
             sum.admit(&name(site), &header)?;
             sum.add(&name(site), &header, &mut &body[..])?;

@@ -54,10 +54,9 @@ impl Stopping {
             None => {}
             Some(None) => std::process::exit(137),
             Some(Some(flag)) => {
-                if std::fs::write(flag, moment).is_ok() {
-                    while flag.exists() {
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
+                let written = std::fs::write(flag, moment).is_ok();
+                while written && flag.exists() {
+                    std::thread::sleep(Duration::from_millis(5));
                 }
             }
         }
@@ -85,7 +84,7 @@ impl SiteSeal for Stopping {
         self.inner.begin(task, session, schema)
     }
 
-    fn seal(&mut self, update: &Lattice, weight: f64) -> Result<Sealed, Reason> {
+    fn seal(&mut self, update: Lattice, weight: f64) -> Result<Sealed, Reason> {
         let sealed = self.inner.seal(update, weight);
         self.moment("upload");
         sealed

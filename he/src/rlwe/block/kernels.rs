@@ -1,5 +1,6 @@
 //! What is done to each number of a block. The vectors are the compiler's.
 
+use crate::rlwe::backend::kernel;
 use crate::rlwe::ring::Modulus;
 
 kernel! {

@@ -19,7 +19,7 @@
 
 use super::modulus::{Factor, Modulus};
 use super::transpose::transpose;
-use crate::rlwe::backend::Backend;
+use crate::rlwe::backend::{Backend, kernel};
 
 /// Rows of the transformed order.
 const ROWS: usize = 16;
