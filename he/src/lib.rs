@@ -24,6 +24,8 @@
 //! several rounds compared; a sum of one honest site; who took part and when; whoever reads the memory
 //! of t sites during a round; X25519 is not post-quantum. Nothing here was reviewed from outside.
 
+#[cfg(test)]
+mod attacks;
 pub mod coding;
 #[cfg(feature = "cuda")]
 pub mod cuda;

@@ -29,10 +29,10 @@ use crate::server::Server;
 use crate::shamir::{Share, reconstruct};
 use crate::site::{Identity, Site};
 
-const SITES: u8 = 5;
+pub(crate) const SITES: u8 = 5;
 const TASK: [u8; 32] = [3; 32];
 
-struct Names;
+pub(crate) struct Names;
 
 impl Vouching for Names {
     fn certified(&self, credential: &[u8]) -> Result<Certified, Reason> {
@@ -52,7 +52,7 @@ fn signer(site: u8) -> SigningKey {
 }
 
 /// The network, which keeps all it carries.
-struct Tapped<'a> {
+pub(crate) struct Tapped<'a> {
     sites: &'a mut [Site],
     waiting: VecDeque<(String, Vec<u8>)>,
     answers: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -93,7 +93,7 @@ struct Loot {
     index: u32,
 }
 
-fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     let slot = Slot { shape: Shape::new(vec![3]).unwrap(), dtype: Dtype::F32 };
     [("w".to_owned(), slot)].into_iter().collect()
 }
@@ -121,7 +121,7 @@ fn header(sealed: &Sealed, body: &[u8]) -> UploadHeader {
     }
 }
 
-fn tap<'a>(sites: &'a mut [Site], answers: &Arc<Mutex<Vec<Vec<u8>>>>) -> Tapped<'a> {
+pub(crate) fn tap<'a>(sites: &'a mut [Site], answers: &Arc<Mutex<Vec<Vec<u8>>>>) -> Tapped<'a> {
     Tapped { sites, waiting: VecDeque::new(), answers: answers.clone(), liars: Vec::new() }
 }
 
@@ -129,7 +129,7 @@ fn step() -> Step {
     Step::new(12).unwrap()
 }
 
-fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
+pub(crate) fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
     let step = step();
     let terms = Terms {
         scheme: Scheme::Threshold,
@@ -155,7 +155,7 @@ fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
 }
 
 /// A site's sealed update, and its body's bytes.
-fn sealed(site: &mut Site, index: u32, session: &[u8]) -> (Sealed, Vec<u8>) {
+pub(crate) fn sealed(site: &mut Site, index: u32, session: &[u8]) -> (Sealed, Vec<u8>) {
     site.begin(TASK, session, &schema()).unwrap();
     let tensor = LatticeTensor::new(Shape::new(vec![3]).unwrap(), update(index)).unwrap();
     let lattice = Lattice::new(step(), [("w".to_owned(), tensor)].into());

@@ -155,8 +155,7 @@ impl State {
                 roster: roster.encode(),
             };
             self.put(tx, &run)?;
-            let parts = [&secret[..], &counter.to_le_bytes(), &context.0, &update.0];
-            Ok(fresh.bound("privet/he/secrets/v1", &parts))
+            Ok(secrets(&fresh, &secret, counter, context, update))
         })
     }
 
@@ -197,6 +196,19 @@ impl State {
             None => Ok(()),
         })
     }
+}
+
+/// The seed of all secrets of an upload. Should everything else come again, of a copy of the machine, another
+/// update still gets other secrets.
+pub(crate) fn secrets(
+    fresh: &Seed,
+    site: &[u8],
+    counter: u64,
+    context: &Digest,
+    update: &Digest,
+) -> Seed {
+    let parts = [site, &counter.to_le_bytes(), &context.0, &update.0];
+    fresh.bound("privet/he/secrets/v1", &parts)
 }
 
 impl Run {
