@@ -8,14 +8,17 @@ use privet::he::coding::fixed_point::FixedPoint;
 use privet::he::coding::params::log2_tail;
 use privet::he::coding::{Decoder, Encoding, Layout};
 use privet::he::rlwe::block::add_into;
-use privet::he::rlwe::{Key, KeySum, Opener, Ring, Sealer, fastest};
+use privet::he::rlwe::{Key, KeySum, Ring, fastest};
 use privet::he::seeded::{Seed, Words};
 use privet::he::shamir::Share;
 use rand::{RngExt as _, SeedableRng as _};
 use rayon::prelude::*;
 use serde::Serialize;
 
+mod hardware;
+
 use crate::machine::{Machine, peak_rss};
+use hardware::Hardware;
 
 /// How updates are protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -43,6 +46,8 @@ pub struct Options {
     pub bits: Option<u32>,
     /// Threads that share the work.
     pub threads: usize,
+    /// Whether an NVIDIA GPU seals and opens.
+    pub gpu: bool,
 }
 
 /// What was measured, of inputs uniform in [−1, 1]; times are of the clock.
@@ -225,9 +230,6 @@ struct Facts {
 /// How often a sum is opened: of each step the fastest run counts.
 const OPENINGS: usize = 3;
 
-/// Blocks that are quantised together where threads share the work, so that all have some.
-const BATCH: u64 = 16;
-
 fn threshold(options: &Options) -> Result<Measured, Reason> {
     let params = options.params;
     let encoding = Encoding::best(options.sites, params, options.bits).map_err(|e| failed(&e))?;
@@ -239,9 +241,9 @@ fn threshold(options: &Options) -> Result<Measured, Reason> {
     let header = layout.header(100).map_err(|e| failed(&e))?;
     let words = layout.blocks() as usize * set.block();
     let mut keys = vec![0i32; set.degree()];
+    let hardware = Hardware::find(options.gpu, options.threads)?;
     let parallel = options.threads > 1;
-    let batch = if parallel { BATCH } else { 1 };
-    let (at_once, words_at_once) = (batch as usize, batch as usize * set.block());
+    let (at_once, words_at_once) = (hardware.batch(), hardware.batch() * set.block());
     let mut messages = vec![0i64; at_once * set.degree()];
 
     let encode = |block: u64, values: &[f32], out: &mut [i64]| {
@@ -254,25 +256,23 @@ fn threshold(options: &Options) -> Result<Measured, Reason> {
         let seed = Seed::from_os().map_err(|e| failed(&e))?;
         let key = Key::sample(&ring, &mut Words::new(&seed.derive("key", 0)));
         keys.iter_mut().zip(key.coefficients()).for_each(|(sum, &s)| *sum += i32::from(s));
-        let mut sealer = Sealer::new(&ring, &context, key, seed.derive("errors", 0));
+        let mut sealer = hardware.sealer(&ring, &context, key, seed.derive("errors", 0))?;
         body.resize(words, 0);
         let batches = body.chunks_mut(words_at_once);
         for (first, out) in (0..).step_by(at_once).zip(batches) {
             let messages = &mut messages[..out.len() / set.block() * set.degree()];
             let each = |(at, out): (usize, &mut [i64])| encode(first + at as u64, values, out);
-            if parallel {
-                messages.par_chunks_mut(set.degree()).enumerate().try_for_each(each)?;
-                sealer.par_seal(messages, out).map_err(|e| failed(&e))?;
-            } else {
-                messages.chunks_mut(set.degree()).enumerate().try_for_each(each)?;
-                sealer.seal(messages, out).map_err(|e| failed(&e))?;
+            match parallel {
+                true => messages.par_chunks_mut(set.degree()).enumerate().try_for_each(each)?,
+                false => messages.chunks_mut(set.degree()).enumerate().try_for_each(each)?,
             }
+            sealer.seal(messages, out)?;
         }
         Ok(())
     };
     let mut sum = vec![0u32; words];
     let add = |body: &[u32]| {
-        let part = BATCH as usize * set.block();
+        let part = words_at_once;
         let each = |(sum, body): (&mut [u32], &[u32])| add_into(&ring, sum, body);
         let added = match parallel {
             true => sum.par_chunks_mut(part).zip(body.par_chunks(part)).try_for_each(each),
@@ -283,7 +283,7 @@ fn threshold(options: &Options) -> Result<Measured, Reason> {
     let (encrypt, adding, exact) = measure(options, seal, add)?;
 
     let key = KeySum::new(&ring, options.sites, &keys).map_err(|e| failed(&e))?;
-    let mut opener = Opener::new(&ring, &context, key);
+    let mut opener = hardware.opener(&ring, &context, key)?;
     let mut sums = Vec::with_capacity(params as usize);
     let mut opened = vec![0i64; messages.len()];
     let mut open = f64::INFINITY;
@@ -293,11 +293,7 @@ fn threshold(options: &Options) -> Result<Measured, Reason> {
         let mut decoder = Decoder::new(layout, options.sites).map_err(|e| failed(&e))?;
         for (first, sealed) in (0..).step_by(at_once).zip(sum.chunks(words_at_once)) {
             let opened = &mut opened[..sealed.len() / set.block() * set.degree()];
-            let done = match parallel {
-                true => opener.par_open(first, sealed, opened),
-                false => opener.open(first, sealed, opened),
-            };
-            done.map_err(|e| failed(&e))?;
+            opener.open(first, sealed, opened)?;
             for block in opened.chunks(set.degree()) {
                 decoder.block(block, &mut sums).map_err(|e| failed(&e))?;
             }
@@ -318,7 +314,11 @@ fn threshold(options: &Options) -> Result<Measured, Reason> {
         shares: u64::from(options.sites.saturating_sub(1)) * share,
         security_bits: Some(set.security_bits().by_theorem),
     };
-    Ok(report(options, &times, &exact, &facts))
+    let mut measured = report(options, &times, &exact, &facts);
+    if let Some(name) = hardware.name()? {
+        measured.machine.backend = name;
+    }
+    Ok(measured)
 }
 
 fn plain(options: &Options) -> Result<Measured, Reason> {

@@ -238,3 +238,48 @@ fn a_dry_run_looks_under_the_seal() {
     assert_eq!(run["decision"], "allowed", "{run}");
     assert!(run["after"]["l2"].as_f64().unwrap() > 0.0);
 }
+
+/// All that the contract names, of each scheme, and right: no error beyond what the bits allow.
+#[test]
+fn the_benchmark_says_what_it_measured() {
+    let demo = Demo::default();
+    let bench = |more: &[&str]| {
+        let args = ["bench", "he", "--params", "30000", "--sites", "3", "--json"];
+        let said = demo.privet(&[&args[..], more].concat());
+        (said.code, said.json())
+    };
+    let schemes = ["threshold", "plain", if cfg!(feature = "tfhe") { "tfhe" } else { "plain" }];
+    for scheme in schemes {
+        let (code, measured) = bench(&["--scheme", scheme]);
+        assert_eq!((code, &measured["scheme"]), (0, &scheme.into()));
+        for key in [
+            "encrypt_ns_per_param",
+            "add_ns_per_param_per_site",
+            "open_ns_per_param",
+            "peak_rss_bytes",
+        ] {
+            assert!(measured[key].as_f64().unwrap() > 0.0, "{scheme} {key}");
+        }
+        let most = 0.6 * 2f64.powi(1 - measured["bits"].as_i64().unwrap() as i32);
+        assert!(measured["max_abs_error"].as_f64().unwrap() < most, "{measured}");
+        assert!(measured["rms_error"].as_f64() <= measured["max_abs_error"].as_f64());
+        let wire = measured["wire_bytes_per_param"].as_f64().unwrap();
+        assert!((3.9..5.2).contains(&wire), "{scheme} {wire}");
+    }
+    let (_, threshold) = bench(&["--bits", "12", "--threads", "2"]);
+    assert_eq!((&threshold["exact"], &threshold["threads"]), (&true.into(), &2.into()));
+    assert!(threshold["failure_log2"].as_f64().unwrap() <= -40.0, "{threshold}");
+    assert!(threshold["security_bits"].as_u64().unwrap() >= 218);
+    // Two peers, a share of 2048 or 4096 numbers of 17 bits for each.
+    assert!(threshold["share_bytes_per_site"].as_u64().unwrap() >= 2 * 4352);
+}
+
+/// Where there is no GPU, or no code for one, that is said.
+#[test]
+fn a_gpu_that_is_not_there_is_refused_politely() {
+    let demo = Demo::default();
+    let said = demo.privet(&["bench", "he", "--params", "3000", "--gpu", "--json"]);
+    if said.code != 0 {
+        assert_eq!((said.code, &said.json()["error"]["code"]), (3, &"not-built".into()));
+    }
+}

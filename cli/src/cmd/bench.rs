@@ -46,6 +46,9 @@ pub(crate) enum Command {
         /// Threads that share the work.
         #[arg(long, default_value_t = 1)]
         threads: usize,
+        /// Seal and open on an NVIDIA GPU; needs a build with the feature `cuda`.
+        #[arg(long)]
+        gpu: bool,
     },
     /// Noise: samplers, and clip and Gaussian noise on one update.
     #[command(after_help = "Examples:
@@ -75,13 +78,14 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
                 fed::run(&options).map_err(|error| Failed::new(1, "failed", error.to_string()))?;
             out.result(&measured, || measured.table());
         }
-        Command::He { params, sites, scheme, bits, threads } => {
+        Command::He { params, sites, scheme, bits, threads, gpu } => {
             let options = |scheme| he::Options {
                 params: *params,
                 sites: *sites,
                 scheme,
                 bits: *bits,
                 threads: *threads,
+                gpu: *gpu,
             };
             let one = match scheme.as_deref() {
                 Some("plain") => Some(he::Scheme::Plain),
@@ -94,8 +98,8 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
                     return Err(Failed::usage("this privet was built without tfhe").help(help));
                 }
                 Some(_) => Some(he::Scheme::Threshold),
-                // A document is of one scheme.
-                None if out.is_json() => Some(he::Scheme::Threshold),
+                // A document is of one scheme, and so is what a GPU does.
+                None if out.is_json() || *gpu => Some(he::Scheme::Threshold),
                 None => None,
             };
             match one {
