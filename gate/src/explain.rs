@@ -205,7 +205,10 @@ fn allowed(
     let form = match (chain.flow.protection, paid, &chain.seal) {
         (Protection::Lattice, true, None) => "integers with noise",
         (Protection::Lattice, false, None) => "clipped integers, no noise",
-        (Protection::Lattice, true, Some(_)) => "sealed integers with a share of the noise",
+        (Protection::Lattice, true, Some(_)) if chain.shares_noise() => {
+            "sealed integers with a share of the noise"
+        }
+        (Protection::Lattice, true, Some(_)) => "sealed integers with noise",
         (Protection::Lattice, false, Some(_)) => "sealed integers, no noise",
         (Protection::Plain, ..) => "as it is",
     };

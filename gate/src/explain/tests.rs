@@ -91,6 +91,33 @@ fn a_sealed_letter_has_both_views() {
     assert!(text.contains("with its own share alone: ε = 1"), "{text}");
 }
 
+#[test]
+fn a_letter_tells_what_a_seal_is_worth() {
+    let sees = |protect: &str, out: &str| {
+        let policy = policy("site", out, &format!("protect = {{ {protect} }}"));
+        let ledger = ledger(&policy);
+        let letter = explain(&policy, &job(""), &promise(None), &registry(), &*ledger, 2).unwrap();
+        (letter.leaves[0].form.clone(), letter.privacy[0].view, letter.text(10_000))
+    };
+    let clip = r#"[{ filter = "clip", l2 = 1.0 }]"#;
+    let noise =
+        r#"[{ filter = "clip", l2 = 1.0 }, { filter = "gaussian", noise-multiplier = 9.0 }]"#;
+    let (form, view, text) = sees("scheme = \"tfhe\", min-sites = 4, colluders = 0", noise);
+    assert_eq!((form.as_str(), view), ("sealed integers with noise", "local"));
+    assert!(text.contains("a single one that works with the server opens every update"), "{text}");
+    assert!(text.contains("own noise is in its update all the same, whole"), "{text}");
+    assert!(text.contains("multiplied by the declared number of records, 100, under the seal"));
+    let (form, view, text) =
+        sees("scheme = \"threshold\", min-sites = 4, verify = true, survivors = \"stable\"", noise);
+    assert_eq!((form.as_str(), view), ("sealed integers with a share of the noise", "sum"));
+    assert!(text.contains("Every site's update counts once in the sum"), "{text}");
+    assert!(text.contains("looks whether what the server shows as the sum"), "{text}");
+    assert!(text.contains("no sum over other sites than the first"), "{text}");
+    let (form, _, text) = sees("scheme = \"threshold\", min-sites = 4, exact = false", clip);
+    assert_eq!(form, "sealed integers, no noise");
+    assert!(text.contains("an error of about 6.4·√n"), "{text}");
+}
+
 /// Another toolkit's deployed setting: clip 1, σ = 4.845e-5, a promise of δ = 1e-5 and no budget that
 /// stops. Here σ cannot be typed in without what it comes to, and a budget does stop it.
 #[test]
