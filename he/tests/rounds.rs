@@ -71,7 +71,7 @@ fn whoever_drops_out_of_four_the_sum_is_of_the_uploads_or_does_not_open() {
 }
 
 #[test]
-#[ignore = "a quarter of an hour"]
+#[ignore = "half an hour"]
 fn whoever_drops_out_of_seven_the_sum_is_of_the_uploads_or_does_not_open() {
     let all = (5..=7).flat_map(|n| all_terms(n).into_iter().map(move |terms| (n, terms)));
     let all: std::sync::Mutex<Vec<_>> = std::sync::Mutex::new(all.collect());

@@ -11,7 +11,7 @@ use privet_crypto::{DecodeError, Digest, Reader, Transcript, Writer};
 
 use super::group::Group;
 use super::hello::{Common, Greeting, Hello};
-use super::{MAX_CREDENTIAL, malformed};
+use super::{GREETING, MAX_CREDENTIAL, malformed};
 use crate::coding::params::MAX_SITES;
 use crate::scheme;
 
@@ -142,7 +142,9 @@ impl Hellos {
         let mut reader = Reader::new(bytes);
         let greeting = reader.bytes(MAX_CREDENTIAL, "greeting").map_err(malformed)?;
         let mut inner = Reader::new(greeting);
-        inner.u8("greeting").map_err(malformed)?;
+        if inner.u8("greeting").map_err(malformed)? != GREETING {
+            return Err(malformed(DecodeError::Invalid("greeting")));
+        }
         let greeting = Greeting::decode(inner)?;
         let mut roster = Vec::new();
         for _ in 0..reader.count(MAX_SITES as usize, "roster").map_err(malformed)? {
