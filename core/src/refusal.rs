@@ -100,7 +100,7 @@ codes! {
     PadsNonzero = "pads-nonzero", 1, "run the round again: the sum did not open";
     CountMismatch = "count-mismatch", 1, "run the round again: an upload was lost or added twice";
     SumOutOfRange = "sum-out-of-range", 1, "run the round again: a site sealed values beyond its bound";
-    MacFailed = "mac-failed", 3, "what the server opened is not what these sites sealed: look at the server, and start no job with it before";
+    MacFailed = "mac-failed", 3, "what was opened is not what these sites sealed: the server changed it, or a site sealed another code than its numbers; look at both";
     Equivocation = "equivocation", 3, "sites were told of different sums: look at the server";
     SurvivorsChanged = "survivors-changed", 3, "this site's rule wants every sum over the same sites: bring the missing ones back";
     StateRolledBack = "state-rolled-back", 3, "restore the newest copy of the site's folder, or start the job anew";

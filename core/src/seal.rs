@@ -56,8 +56,10 @@ pub struct Terms {
     /// The lattice step of its integers.
     pub step: Step,
     /// Variance of the noise in each of its integers, in lattice units, rounded down; what a share of
-    /// the sum's noise has where it is shared. Peers with less do not count.
+    /// the sum's noise has where it is shared.
     pub noise: u64,
+    /// Whether that noise is a share: peers with less do not count then.
+    pub shares: bool,
     /// Whether sums must be those of the integers; else each number has an error of about 6.4·√K for K
     /// sites, and numbers may be larger.
     pub exact: bool,

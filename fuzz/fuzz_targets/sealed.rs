@@ -36,6 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
         most: 1,
         step,
         noise: 0,
+        shares: false,
         exact: true,
         verify,
         weight_bits: None,

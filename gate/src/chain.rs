@@ -235,17 +235,19 @@ impl Chain {
         rounds: u32,
     ) -> Result<(), Reason> {
         let most = self.rule.protect.as_ref().and_then(|protect| protect.alone_epsilon_max);
-        let alone = self.epsilon_if_seal_broken(ledger, submitter, rounds)?;
-        match (alone, most) {
-            (Some(alone), Some(most)) if alone > most => {
-                let detail = format!(
-                    "without the seal these {rounds} updates would be ε {}, and the rule allows {most}",
-                    rounded_up(alone)
-                );
-                Err(Reason::new(Code::SealTooThin, detail))
-            }
-            _ => Ok(()),
+        let Some(most) = most else { return Ok(()) };
+        let thin = |alone: &str| {
+            let detail = format!(
+                "without the seal these {rounds} updates would be ε {alone}, and the rule allows {most}"
+            );
+            Err(Reason::new(Code::SealTooThin, detail))
+        };
+        let alone: Vec<Event> = self.events().iter().map(Event::alone).collect();
+        if alone.is_empty() {
+            return thin("without bound");
         }
+        let alone = ledger.quote(&self.dataset.id, submitter, &alone, rounds)?.planned;
+        if alone > most { thin(&rounded_up(alone)) } else { Ok(()) }
     }
 
     /// Whether the noise that is charged is shared among the sites of a sum.
@@ -293,10 +295,8 @@ impl Chain {
         let weighted =
             self.promise.kind == DataKind::WeightDiff && self.weight() == Weight::Records;
         let weight_bits = self.dataset.records.next_power_of_two().ilog2() as u8;
-        // Peers owe a share only where this site's own noise is one.
-        let share = self.events().iter().filter(|event| event.sharers.is_some());
-        let noise =
-            share.map(|event| event.mechanism.deviation_units().powi(2)).fold(0.0, f64::max);
+        let noise = self.events().iter().map(|event| event.mechanism.deviation_units().powi(2));
+        let noise = noise.fold(0.0, f64::max);
         Some(Terms {
             scheme: seal.scheme,
             min_sites: seal.min_sites,
@@ -304,11 +304,12 @@ impl Chain {
             most: (most.ceil() as u64).max(1),
             step: bound.step,
             noise: noise.floor() as u64,
+            shares: self.shares_noise(),
             exact: seal.exact,
             verify: seal.verify,
             weight_bits: weighted.then_some(weight_bits),
             stable: seal.survivors == SumsOver::Stable,
-            // Rounds that do not open are asked for anew.
+            // Rounds that do not open are asked for anew, by a server that was started again.
             sessions: self.rounds.saturating_mul(2).saturating_add(16),
             pins: pins.cloned(),
         })

@@ -43,6 +43,11 @@ pub struct Head {
 pub struct TaskId(pub(crate) Digest);
 
 impl TaskId {
+    /// Of a message whose head, or all, is this.
+    pub fn of(head: &[u8]) -> Self {
+        Self(Digest::of(head))
+    }
+
     /// Its bytes.
     pub fn bytes(&self) -> [u8; 32] {
         self.0.0

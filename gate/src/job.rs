@@ -403,6 +403,10 @@ impl Job {
             offer.features.as_deref().map(|text| Source::new("the offered features", text));
         let mut job = Self::parse(&source, features.as_ref(), Path::new(""), registry)?;
         if let Some(rounds) = offer.rounds {
+            if !(1..=MAX_ROUNDS).contains(&rounds) {
+                let message = format!("{rounds} rounds are offered, 1 to {} are", MAX_ROUNDS);
+                return Err(vec![source.error("invalid", message, 0..0)]);
+            }
             job.schedule.rounds = rounds;
         }
         Ok(job)

@@ -186,7 +186,7 @@ impl Parcel {
 
     /// Names the very message that this is of.
     pub fn id(&self) -> TaskId {
-        TaskId(Digest::of(&self.head))
+        TaskId::of(&self.head)
     }
 
     /// The head of an update.

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let opened = open(&key, &sum)?;
         let opening = start.elapsed().as_secs_f64();
-        assert!(opened == expected);
+        assert!(*opened == expected);
         let each = |seconds: f64| seconds * 1e9 / VALUES as f64;
         let bytes = |bytes: usize| bytes as f64 / VALUES as f64;
         println!(

@@ -45,7 +45,7 @@ fn open(
         })
         .collect();
     let Opening::Done((_, sums)) = sum.open(&help)? else { panic!("the server opens it") };
-    Ok(sums)
+    Ok(sums.to_vec())
 }
 
 /// A server that shows two camps of honest sites two sets of survivors: with a threshold of no more than half

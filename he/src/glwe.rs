@@ -22,8 +22,8 @@
 //!   probability of at most 2^-40 for all of an update, or never.
 //!
 //! # What is not protected
-//! Values that a site seals; sums that a malicious server alters (it can add what it likes, unseen);
-//! what sums tell. Temporary copies inside `tfhe` are not erased. Nothing here was reviewed from
+//! Values that a site seals; sums that a malicious server alters (the protocol around it adds a code, by which
+//! sites see it; by themselves ciphertexts do not tell); what sums tell. Temporary copies inside `tfhe` are not erased. Nothing here was reviewed from
 //! outside.
 //!
 //! # Cost

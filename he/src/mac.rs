@@ -146,8 +146,9 @@ impl Mac {
             for (&value, &[u, v]) in now.iter().zip(&self.columns[self.column..]) {
                 let value = map(value);
                 magnitudes |= value ^ (value >> 63);
-                first += i128::from(value) * i128::from(u);
-                second += i128::from(value) * i128::from(v);
+                // They wrap for values that are refused below.
+                first = first.wrapping_add(i128::from(value) * i128::from(u));
+                second = second.wrapping_add(i128::from(value) * i128::from(v));
             }
             if magnitudes >> VALUE_BITS != 0 {
                 return Err(MacError::Value);
@@ -330,6 +331,9 @@ mod tests {
             (i64::MAX, Err(MacError::Value)),
         ] {
             assert_eq!(Mac::new(&key).update(&[value]), expected);
+            // So many that a sum of them would not fit.
+            let many = Mac::new(&key).update(&[value; 3 * ROW]);
+            assert_eq!(many.is_ok(), expected.is_ok());
         }
     }
 

@@ -138,6 +138,7 @@ pub(crate) fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
         most: 1 << 20,
         step,
         noise: 0,
+        shares: false,
         exact: true,
         verify: false,
         weight_bits: None,
@@ -357,6 +358,6 @@ fn an_answer_for_another_set_is_evidence() {
     assert!(seen.detail.contains("`3`"), "{}", seen.detail);
     // It says hello to this server no more.
     let greeting = Greeting { run: "run".into(), session: 9 }.encode();
-    assert_eq!(sites[1].frame(&greeting).unwrap_err().code, Code::MacFailed);
+    assert_eq!(sites[1].frame(&greeting).unwrap_err().code, Code::Equivocation);
     assert!(sites[2].frame(&greeting).is_ok());
 }

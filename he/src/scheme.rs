@@ -18,6 +18,7 @@ use privet_crypto::{Digest, Seed, Transcript};
 use zeroize::Zeroizing;
 
 use crate::coding::HeaderSum;
+use crate::protocol::hello::Common;
 use crate::protocol::party::Party;
 
 /// What a site seals.
@@ -77,7 +78,7 @@ pub(crate) trait Scheme: Send + Sync {
 }
 
 /// What opened: the header, and the sums of the values.
-pub(crate) type Opened = (HeaderSum, Vec<i64>);
+pub(crate) type Opened = (HeaderSum, Zeroizing<Vec<i64>>);
 
 /// A sum of sealed updates at the server.
 pub(crate) trait Sum: Send {
@@ -107,6 +108,17 @@ pub(crate) fn is_built(scheme: seal::Scheme) -> Result<(), Reason> {
         return Err(Reason::new(Code::NotBuilt, detail));
     }
     Ok(())
+}
+
+/// The largest integers that sums over so many sites have room for, of however many values.
+pub(crate) fn largest(common: Common, sites: u32) -> u64 {
+    match common.scheme {
+        seal::Scheme::Threshold => threshold::largest(common.exact, sites),
+        #[cfg(feature = "tfhe")]
+        seal::Scheme::Tfhe => tfhe::largest(sites),
+        #[cfg(not(feature = "tfhe"))]
+        seal::Scheme::Tfhe => 0,
+    }
 }
 
 /// The scheme of a party, for so many values.

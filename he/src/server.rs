@@ -2,6 +2,7 @@
 //! their sum with what these sites answer, and shows them what it opened.
 
 mod closing;
+mod fitting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -18,21 +19,51 @@ use privet_store::{Store, StoreError, Table};
 
 use crate::coding::params::MAX_SITES;
 use crate::protocol::group::Group;
-use crate::protocol::hello::{Common, Greeting, Hello};
-use crate::protocol::party::{Hellos, Invitation, Party, threshold_of, values};
+use crate::protocol::hello::{Greeting, Hello};
+use crate::protocol::party::{Hellos, Invitation, Party, Roster, receivers, values, wide};
 use crate::protocol::survivors::{self, Answer, Delivered, Said, Survivors};
 use crate::protocol::tree;
 use crate::protocol::upload::Dealt;
 use crate::protocol::{DEAL, MAX_CREDENTIAL};
 use crate::scheme::{self, Opened, Opening, Scheme, Sum};
-use crate::site::{receivers, wide};
+use crate::server::fitting::fitting;
+
+/// Most bytes of a roster.
+const MAX_ROSTER: usize = 1 << 20;
 
 const ROSTERS: Table = Table::named("seal-rosters");
 /// Run → its last session.
 const SESSIONS: Table = Table::named("seal-sessions");
 
-/// Largest magnitude of a site's integers that any sum has room for.
-const MAX_MOST: u64 = 1 << 52;
+/// What is kept of a run: who its sites are, with what they showed, and what weights are divided by.
+struct Frozen {
+    roster: Roster,
+    credentials: Vec<Vec<u8>>,
+    weight_bits: u8,
+}
+
+impl Frozen {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.u8(self.weight_bits).bytes(&self.roster.encode()).count(self.credentials.len());
+        for credential in &self.credentials {
+            writer.bytes(credential);
+        }
+        writer.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let weight_bits = reader.u8("weight")?;
+        let roster = Roster::decode(reader.bytes(MAX_ROSTER, "roster")?)?;
+        let mut credentials = Vec::new();
+        for _ in 0..reader.count(MAX_SITES as usize, "credentials")? {
+            credentials.push(reader.bytes(MAX_CREDENTIAL, "credential")?.to_vec());
+        }
+        reader.end()?;
+        Ok(Self { roster, credentials, weight_bits })
+    }
+}
 
 /// The server of one run of a job.
 pub struct Server {
@@ -59,59 +90,34 @@ impl Server {
         next.map_err(|error: StoreError| Reason::new(Code::StorageFailed, error.to_string()))
     }
 
-    /// The credentials of the run's roster, once there was a session.
-    fn roster(&self) -> Result<Option<Vec<Vec<u8>>>, Reason> {
+    /// What is kept of the run, once there was a session.
+    fn frozen(&self) -> Result<Option<Frozen>, Reason> {
         let failed = |error: String| Reason::new(Code::StorageFailed, error);
         let bytes = self.store.get(ROSTERS, self.run.as_bytes());
-        let Some(bytes) = bytes.map_err(|error| failed(error.to_string()))? else {
-            return Ok(None);
-        };
-        let mut reader = Reader::new(&bytes);
-        let mut credentials = Vec::new();
-        let read = || {
-            for _ in 0..reader.count(MAX_SITES as usize, "roster")? {
-                credentials.push(reader.bytes(MAX_CREDENTIAL, "credential")?.to_vec());
-            }
-            reader.end()
-        };
-        let read = read().map_err(|error: DecodeError| failed(error.to_string()));
-        read.map(|()| Some(credentials))
+        let bytes = bytes.map_err(|error| failed(error.to_string()))?;
+        let frozen = bytes.map(|bytes| Frozen::decode(&bytes)).transpose();
+        frozen.map_err(|error| failed(error.to_string()))
     }
 
-    fn keep(&self, roster: &[Vec<u8>]) -> Result<(), Reason> {
-        let mut writer = Writer::default();
-        writer.count(roster.len());
-        for credential in roster {
-            writer.bytes(credential);
-        }
-        let bytes = writer.finish();
+    fn keep(&self, frozen: &Frozen) -> Result<(), Reason> {
+        let bytes = frozen.encode();
         let kept = self.store.write(|tx| tx.put(ROSTERS, self.run.as_bytes(), &bytes));
         kept.map_err(|error: StoreError| Reason::new(Code::StorageFailed, error.to_string()))
     }
 }
 
-/// Leaves out the hellos that do not go with the others, so that one of them cannot keep everybody from a
-/// sum: another step, scheme or precision than most, terms that so many sites cannot meet, numbers too
-/// large for any sum.
-fn fitting(hellos: BTreeMap<String, Hello>) -> BTreeMap<String, Hello> {
-    let mut common: BTreeMap<Common, usize> = BTreeMap::new();
-    hellos.values().for_each(|hello| *common.entry(hello.common()).or_default() += 1);
-    let most_have = common.iter().max_by_key(|(_, count)| **count).map(|(&common, _)| common);
-    let sites = hellos.len() as u32;
-    let fits = |hello: &Hello| {
-        Some(hello.common()) == most_have
-            && hello.min_sites >= hello.colluders.saturating_add(2)
-            && threshold_of(sites, hello.min_sites, hello.colluders) <= sites
-            && hello.most <= MAX_MOST
-    };
-    hellos.into_iter().filter(|(_, hello)| fits(hello)).collect()
-}
-
 /// Has one of the members draw a secret that all of them share; the next one, should it fail to.
-fn group(party: &Party, hellos: &[u8], channel: &mut dyn Channel) -> Result<Group, Reason> {
+fn group(
+    party: &Party,
+    session: u64,
+    hellos: &[u8],
+    channel: &mut dyn Channel,
+) -> Result<Group, Reason> {
     let asking = Invitation { hellos: hellos.to_vec(), group: None }.encode();
     let frame = [&[DEAL][..], &asking].concat();
-    for member in &party.members {
+    // Another one in each session: whoever deals badly does not stop them all.
+    let first = (session % party.members.len().max(1) as u64) as usize;
+    for member in party.members.iter().cycle().skip(first).take(party.members.len()) {
         channel.send(&member.site.name, frame.clone());
         let Some((from, answer)) = channel.receive() else { continue };
         if from == member.site.name
@@ -130,15 +136,10 @@ impl ServerSeal for Server {
         sites: &BTreeSet<String>,
         channel: &mut dyn Channel,
     ) -> Result<Session, Reason> {
-        let roster = self.roster()?;
-        let certified = roster.iter().flatten().map(|bytes| self.vouching.certified(bytes));
-        let certified = certified.collect::<Result<Vec<_>, _>>()?;
-        let is_known = |site: &Certified| {
-            let same = |known: &Certified| known.name == site.name && known.signing == site.signing;
-            roster.is_none() || certified.iter().any(same)
-        };
-        let known =
-            |name: &String| roster.is_none() || certified.iter().any(|site| site.name == *name);
+        let frozen = self.frozen()?;
+        let roster = frozen.as_ref().map(|frozen| &frozen.roster);
+        let is_known = |site: &Certified| roster.is_none_or(|roster| roster.holds(site));
+        let known = |name: &String| roster.is_none_or(|roster| roster.names(name));
         let greeting = Greeting { run: self.run.clone(), session: self.next_session()? };
         let asked: BTreeSet<&String> = sites.iter().filter(|name| known(name)).collect();
         asked.iter().for_each(|name| channel.send(name, greeting.encode()));
@@ -158,22 +159,26 @@ impl ServerSeal for Server {
                 hellos.insert(site.name, hello);
             }
         }
-        let hellos = fitting(hellos);
+        let terms = frozen.as_ref().map(|frozen| (frozen.roster.len(), frozen.weight_bits));
+        let (hellos, weight_bits) = fitting(hellos, terms);
         let sites = hellos.keys().cloned().collect();
         let first = || hellos.values().map(|hello| hello.credential.clone()).collect();
-        let credentials = roster.clone().unwrap_or_else(first);
+        let kept = frozen.as_ref().map(|frozen| frozen.credentials.clone());
+        let credentials = kept.unwrap_or_else(first);
         let hellos = hellos.into_values().collect();
-        let session = Hellos { greeting, roster: credentials, hellos };
+        let session = Hellos { greeting, roster: credentials, weight_bits, hellos };
         let mut invitation = Invitation { hellos: session.encode(), group: None };
         let mut bytes = invitation.encode();
-        let (mut greeting, mut party) = Party::new(&bytes, None, &*self.vouching)?;
+        let (mut greeting, mut party) = Party::new(&bytes, roster, &*self.vouching)?;
         if party.needs_group() {
-            invitation.group = Some(group(&party, &invitation.hellos, channel)?);
+            let number = greeting.session;
+            invitation.group = Some(group(&party, number, &invitation.hellos, channel)?);
             bytes = invitation.encode();
-            (greeting, party) = Party::new(&bytes, None, &*self.vouching)?;
+            (greeting, party) = Party::new(&bytes, roster, &*self.vouching)?;
         }
-        if roster.is_none() {
-            self.keep(&session.roster)?;
+        if frozen.is_none() {
+            let (roster, credentials) = (party.roster.clone(), session.roster);
+            self.keep(&Frozen { roster, credentials, weight_bits })?;
         }
         self.current = Some((greeting, party));
         Ok(Session { bytes, sites })

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::protocol::group::Group;
 use crate::protocol::hello::{Greeting, Hello};
-use crate::protocol::party::{Member, Party, values};
+use crate::protocol::party::{Member, Party, values, wide};
 use crate::protocol::survivors::{Answer, Said, Survivors};
 use crate::protocol::tree;
 use crate::protocol::upload::{Dealt, Statement};
@@ -35,7 +35,7 @@ use crate::protocol::{AGREED, DEAL, GREETING, OPENED, READ, SURVIVORS, TO_OPEN, 
 use crate::scheme::{self, Scheme, Sealing};
 use crate::site::closing::Closing;
 use crate::site::weighing::weigh;
-use crate::state::State;
+use crate::state::{Entering, State};
 
 /// What a sealed message from one site to another is for.
 const SHARE: &str = "privet/he/share/v1";
@@ -57,7 +57,13 @@ pub struct Site {
     vouching: Arc<dyn Vouching>,
     state: State,
     phase: Phase,
+    /// Sums in a row that were not of what was sealed.
+    wrong_sums: u32,
 }
+
+/// So many wrong sums in a row, and a site takes no further part until it is started anew. One could be the
+/// doing of a peer that seals another code than its numbers.
+const MOST_WRONG_SUMS: u32 = 3;
 
 enum Phase {
     Idle,
@@ -98,6 +104,8 @@ struct Round {
     /// What it dealt to itself.
     own: Zeroizing<Vec<u8>>,
     statement: Statement,
+    /// Numbers of the sum.
+    elements: u64,
 }
 
 fn scheme_failed(error: impl std::fmt::Display) -> Reason {
@@ -119,7 +127,7 @@ impl Site {
         scheme::is_built(terms.scheme)?;
         let own = vouching.certified(&identity.credential)?;
         let state = State::new(store, run.clone());
-        Ok(Self { run, terms, identity, own, vouching, state, phase: Phase::Idle })
+        Ok(Self { run, terms, identity, own, vouching, state, phase: Phase::Idle, wrong_sums: 0 })
     }
 
     fn hello(&mut self, greeting: Greeting) -> Result<Vec<u8>, Reason> {
@@ -131,6 +139,10 @@ impl Site {
         if greeting.run != self.run {
             let detail = "the server greets for another run of the job";
             return Err(Reason::new(Code::ContextMismatch, detail));
+        }
+        if self.wrong_sums >= MOST_WRONG_SUMS {
+            let detail = format!("{MOST_WRONG_SUMS} sums in a row were not of what was sealed");
+            return Err(Reason::new(Code::MacFailed, detail));
         }
         self.state.may_enter(greeting.session, self.terms.sessions)?;
         let secret = Secret::from_os().map_err(scheme_failed)?;
@@ -207,7 +219,8 @@ impl Site {
         let Phase::Sealed(round) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return Err(scheme_failed("the phase changed meanwhile"));
         };
-        let closing = Closing::new(round.session, digest, survivors.places());
+        let elements = round.elements;
+        let closing = Closing::new(round.session, digest, survivors.places(), elements);
         let (survivors, answer) = (frame.to_vec(), bytes.clone());
         self.phase = Phase::Answered { survivors, answer, closing: Box::new(closing) };
         Ok(Reply { bytes, note: None })
@@ -220,8 +233,12 @@ impl Site {
             return Err(Reason::new(Code::NotInSurvivors, detail));
         };
         let reply = closing.frame(frame);
-        if let Err(Reason { code: Code::MacFailed | Code::Equivocation, .. }) = &reply {
-            self.state.distrust()?;
+        match &reply {
+            Ok(Reply { note: Some(Note::Verified), .. }) => self.wrong_sums = 0,
+            Err(Reason { code: Code::MacFailed, .. }) => self.wrong_sums += 1,
+            // An honest peer's signature is proof.
+            Err(Reason { code: Code::Equivocation, .. }) => self.state.distrust()?,
+            _ => {}
         }
         reply
     }
@@ -263,12 +280,6 @@ impl Greeted {
             }
         }
     }
-}
-
-/// The members that a dealer deals to, besides itself.
-pub(crate) fn receivers(party: &Party, dealer: u32) -> Vec<u32> {
-    let others = party.members.iter().map(|member| member.index);
-    others.filter(|&index| index != dealer).collect()
 }
 
 /// What the keys of one upload's messages depend on. Should a copy of this process seal another update in
@@ -356,8 +367,13 @@ impl SiteSeal for Site {
         let mut hash = Stream::default();
         hash.update(bytemuck::cast_slice(&values));
         let (context, party) = (&session.context, &session.party);
-        let entering = (session.number, self.terms.sessions);
-        let seed = self.state.enter(entering, &party.roster, context, &hash.finish())?;
+        let entering = Entering {
+            session: session.number,
+            most: self.terms.sessions,
+            roster: &party.roster,
+            weight_bits: party.weight_bits,
+        };
+        let seed = self.state.enter(&entering, context, &hash.finish())?;
         let sealed = session.scheme.seal(&Sealing {
             context,
             seed: &seed,
@@ -387,19 +403,10 @@ impl SiteSeal for Site {
             true => Zeroizing::default(),
             false => dealt.swap_remove(session.index as usize),
         };
-        self.phase = Phase::Sealed(Box::new(Round { session, own, statement }));
+        let elements = values.len() as u64;
+        self.phase = Phase::Sealed(Box::new(Round { session, own, statement, elements }));
         Ok(upload)
     }
-}
-
-/// The names and shapes of a schema as integers have them.
-pub(crate) fn wide(schema: &Schema) -> Schema {
-    let slots = schema.0.iter();
-    let wide = |slot: &privet_core::tensor::Slot| privet_core::tensor::Slot {
-        dtype: Dtype::I64,
-        ..slot.clone()
-    };
-    slots.map(|(name, slot)| (name.clone(), wide(slot))).collect()
 }
 
 #[cfg(test)]

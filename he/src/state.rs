@@ -19,12 +19,15 @@ const SITE: Table = Table::named("seal-site");
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
     session: u64,
-    /// Sessions that were entered.
+    /// Sessions that were entered, and how many may be.
     entered: u32,
+    most: u32,
+    /// What weighted integers are divided by, as log2.
+    weight_bits: u8,
     answered: Option<Digest>,
     /// The members of the first sum that was answered for.
     members: Option<Digest>,
-    /// Whether the server has shown a sum that is none of what was sealed.
+    /// Whether the server has told sites of different sums.
     distrusted: bool,
     roster: Vec<u8>,
 }
@@ -32,7 +35,7 @@ struct Run {
 impl Run {
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.u64(self.session).u32(self.entered);
+        writer.u64(self.session).u32(self.entered).u32(self.most).u8(self.weight_bits);
         for digest in [&self.answered, &self.members] {
             match digest {
                 None => writer.u8(0),
@@ -46,7 +49,8 @@ impl Run {
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let session = reader.u64("session")?;
-        let entered = reader.u32("sessions")?;
+        let (entered, most) = (reader.u32("sessions")?, reader.u32("most sessions")?);
+        let weight_bits = reader.u8("weight")?;
         let mut digest = || match reader.u8("digest")? {
             0 => Ok(None),
             _ => Ok(Some(Digest(reader.digest("digest")?))),
@@ -55,7 +59,7 @@ impl Run {
         let distrusted = reader.u8("distrusted")? != 0;
         let roster = reader.bytes(1 << 20, "roster")?.to_vec();
         reader.end()?;
-        Ok(Self { session, entered, answered, members, distrusted, roster })
+        Ok(Self { session, entered, most, weight_bits, answered, members, distrusted, roster })
     }
 }
 
@@ -70,6 +74,16 @@ impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
         Self(failed(error))
     }
+}
+
+/// A session that a site is about to seal for.
+#[derive(Clone, Copy)]
+pub(crate) struct Entering<'a> {
+    pub(crate) session: u64,
+    /// The most sessions of the run; what was said first holds.
+    pub(crate) most: u32,
+    pub(crate) roster: &'a Roster,
+    pub(crate) weight_bits: u8,
 }
 
 /// The memory of one site, about one run of a job.
@@ -100,18 +114,20 @@ impl State {
         Ok(tx.put(RUNS, self.run.as_bytes(), &run.encode())?)
     }
 
+    fn known(&self) -> Result<Option<Run>, Reason> {
+        let bytes = self.store.get(RUNS, self.run.as_bytes()).map_err(failed)?;
+        bytes.map(|bytes| Run::decode(&bytes)).transpose().map_err(failed)
+    }
+
     /// The roster of the run, once a round of it was entered.
     pub(crate) fn roster(&self) -> Result<Option<Roster>, Reason> {
-        let bytes = self.store.get(RUNS, self.run.as_bytes()).map_err(failed)?;
-        let run = bytes.map(|bytes| Run::decode(&bytes)).transpose().map_err(failed)?;
+        let run = self.known()?;
         run.map(|run| Roster::decode(&run.roster)).transpose().map_err(failed)
     }
 
     /// Whether a session may still be entered, of at most so many.
     pub(crate) fn may_enter(&self, session: u64, most: u32) -> Result<(), Reason> {
-        let bytes = self.store.get(RUNS, self.run.as_bytes()).map_err(failed)?;
-        let run = bytes.map(|bytes| Run::decode(&bytes)).transpose().map_err(failed)?;
-        run.as_ref().map_or(Ok(()), |run| run.admits(session, most))
+        self.known()?.map_or(Ok(()), |run| run.admits(session, most))
     }
 
     /// Enters a session, later than any before, and gives the seed of all its secrets: of fresh random
@@ -119,17 +135,22 @@ impl State {
     /// machine draw the same random bytes again, another update still gets other secrets.
     pub(crate) fn enter(
         &self,
-        (session, most): (u64, u32),
-        roster: &Roster,
+        entering: &Entering<'_>,
         context: &Digest,
         update: &Digest,
     ) -> Result<Seed, Reason> {
         let fresh = Seed::from_os().map_err(failed)?;
         let new_secret = Seed::from_os().map_err(failed)?;
+        let Entering { session, most, roster, weight_bits } = *entering;
         self.change(|tx| {
             let known = self.read(tx)?;
             if let Some(run) = &known {
                 run.admits(session, most).map_err(Failed)?;
+                if run.weight_bits != weight_bits {
+                    // Of one update, cut at two places, the difference would tell more than either.
+                    let detail = "the session divides by another power of two than the run's first";
+                    return Err(Failed(Reason::new(Code::ContextMismatch, detail)));
+                }
             }
             let secret = match tx.get(SITE, b"secret")? {
                 Some(secret) => Zeroizing::new(secret),
@@ -149,6 +170,8 @@ impl State {
             let run = Run {
                 session,
                 entered: known.as_ref().map_or(0, |run| run.entered).saturating_add(1),
+                most: known.as_ref().map_or(most, |run| run.most.min(most)),
+                weight_bits,
                 answered: None,
                 members: known.and_then(|run| run.members),
                 distrusted: false,
@@ -189,7 +212,7 @@ impl State {
         })
     }
 
-    /// Writes down that the server has shown a wrong sum: no session of this run is entered any more.
+    /// Writes down that the server has told sites of different sums: no session of this run is entered any more.
     pub(crate) fn distrust(&self) -> Result<(), Reason> {
         self.change(|tx| match self.read(tx)? {
             Some(run) => self.put(tx, &Run { distrusted: true, ..run }),
@@ -215,13 +238,14 @@ impl Run {
     /// Whether a session, of at most so many, is one to enter.
     fn admits(&self, session: u64, most: u32) -> Result<(), Reason> {
         if self.distrusted {
-            let detail = "the server has shown a sum that is not of what was sealed";
-            return Err(Reason::new(Code::MacFailed, detail));
+            let detail = "the server told sites of different sums in an earlier session";
+            return Err(Reason::new(Code::Equivocation, detail));
         }
         if self.session >= session {
             let detail = format!("session {} of this run was entered already", self.session);
             return Err(Reason::new(Code::RoundReplayed, detail));
         }
+        let most = most.min(self.most);
         if self.entered >= most {
             let detail =
                 format!("this run has had {most} sealed sessions, with those that did not open");

@@ -211,17 +211,19 @@ fn the_roster_is_frozen() {
 /// take part.
 #[test]
 fn peers_with_less_noise_do_not_count() {
-    let noisy = |noise| Terms { noise, ..terms(4, 1) };
+    let noisy = |noise| Terms { noise, shares: true, ..terms(4, 1) };
     let begin = |noises: [u64; 5]| {
         let mut world = World::with(noises.map(noisy).to_vec());
         let session = world.greet(&[0, 1, 2, 3, 4]).unwrap();
         world.sites[0].begin([1; 32], &session.bytes, &schema(2)).err().map(|r| r.code)
     };
     assert_eq!(begin([100, 100, 100, 200, 100]), None);
-    // Four of five open a sum; one of them may be the one without noise.
-    assert_eq!(begin([100, 100, 100, 100, 99]), Some(Code::TooFewHonest));
-    assert_eq!(begin([99, 100, 100, 100, 100]), None);
+    // A server leaves the quiet one out, and the others go on.
+    assert_eq!(begin([100, 100, 100, 100, 99]), None);
+    assert_eq!(begin([99, 100, 100, 100, 100]), Some(Code::ContextMismatch));
+    // One that does not is refused.
     assert_eq!(begin([100, 0, 0, 0, 0]), Some(Code::TooFewHonest));
+    assert_eq!(begin([100, 100, 0, 0, 0]), Some(Code::TooFewHonest));
 }
 
 /// Whoever is in a sum that reaches the threshold, enough of them count: a site cannot be outvoted.
@@ -277,8 +279,20 @@ fn a_bad_upload_or_hello_is_left_out() {
     odd[1].min_sites = 50;
     let session = World::with(odd.clone()).greet(&all);
     assert_eq!(session.unwrap().sites, [2, 3, 4].map(name).into());
-    odd[1] = Terms { most: 1 << 61, ..terms(3, 1) };
-    assert_eq!(World::with(odd).greet(&all).unwrap().sites, [2, 3, 4].map(name).into());
+    // Numbers that no sum of so many has room for, up to the least of them.
+    for most in [1 << 61, 1 << 52, 1 << 51] {
+        odd[1] = Terms { most, ..terms(3, 1) };
+        assert_eq!(World::with(odd.clone()).greet(&all).unwrap().sites, [2, 3, 4].map(name).into());
+    }
+    // Less noise than most, which would keep all others away.
+    let mut quiet = vec![Terms { noise: 100, shares: true, ..terms(4, 1) }; 5];
+    quiet[3] = Terms { noise: 99, ..terms(4, 1) };
+    assert_eq!(World::with(quiet).greet(&all).unwrap().sites, [0, 1, 2, 4].map(name).into());
+    // More sites than there are; the others' own wishes count among the run's sites, absent ones included.
+    let mut world = World::with([vec![terms(3, 1); 5], vec![terms(6, 4)]].concat());
+    let six = [0, 1, 2, 3, 4, 5];
+    assert!(world.round(1, &six, &six, &six, |_| vec![1]).is_ok());
+    assert_eq!(world.greet(&[0, 1, 2, 3, 5]).unwrap().sites, [0, 1, 2, 3].map(name).into());
 }
 
 /// Who missed the first round learns the roster with the next one's hellos.

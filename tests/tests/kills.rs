@@ -98,13 +98,31 @@ fn whenever_a_site_dies_its_round_and_the_job_complete() {
 #[test]
 fn whenever_a_site_that_looks_dies_the_others_see_their_sum() {
     for moment in ["deal", "agreed", "opened"] {
-        // The first by name draws the secret.
-        let result = Demo::new(VERIFY, 4).run(&format!("central {moment} 2"));
+        // The second session's secret is dealt by the third of five.
+        let result = Demo::new(VERIFY, 4).run(&format!("north {moment} 2"));
         assert_eq!(result["exit_code"], 0, "{moment}: {}", result["error"]);
         let rounds = result["rounds"].as_array().unwrap();
         let seen: Vec<u64> =
             rounds.iter().map(|round| round["verified"].as_u64().unwrap()).collect();
         assert_eq!(seen, [5, 4, 4, 4], "{moment}");
+    }
+}
+
+/// A site that is there and says nothing costs the others one wait, wherever it stops.
+#[test]
+fn a_silent_site_is_waited_for_once() {
+    for moment in ["hello", "deal", "answer", "agreed"] {
+        let demo = Demo::new(VERIFY, 2);
+        let file = demo.path("demo/job.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, text.replace("timeout = \"20s\"", "timeout = \"2s\"")).unwrap();
+        // The second session's secret is dealt by the third of five.
+        let result = demo.run(&format!("north {moment} 2 {}", demo.path("flag").display()));
+        assert_eq!(result["exit_code"], 0, "{moment}: {}", result["error"]);
+        let rounds = result["rounds"].as_array().unwrap();
+        let seen: Vec<u64> =
+            rounds.iter().map(|round| round["verified"].as_u64().unwrap()).collect();
+        assert_eq!(seen, [5, 4], "{moment}");
     }
 }
 

@@ -235,6 +235,19 @@ impl Federation {
         })
     }
 
+    /// Takes back the frames that these sites have not answered, and gives whose they were.
+    pub(crate) fn give_up(&self, sites: &BTreeSet<String>) -> BTreeSet<String> {
+        self.change(|state| {
+            let mut silent = BTreeSet::new();
+            for name in sites {
+                if state.mail.out.remove(name).is_some() {
+                    silent.insert(name.clone());
+                }
+            }
+            silent
+        })
+    }
+
     /// Sends and reads no more frames of an exchange that has ended.
     pub(crate) fn forget_frames(&self) {
         self.change(|state| state.mail = Mailboxes::default());
@@ -361,10 +374,8 @@ impl Federation {
             let site = state.sites.entry(name.to_owned()).or_default();
             match status {
                 Status::Ready { sealed } => (site.ready, site.sealed) = (true, sealed),
-                Status::Refused { stage: Stage::KeyShare, code, .. } => {
-                    state.mail.out.remove(name);
-                    state.refused_frames.insert(name.to_owned(), (Stage::KeyShare, code));
-                }
+                // Of a frame a site refuses in its answer.
+                Status::Refused { stage: Stage::KeyShare, .. } => {}
                 Status::Refused { stage, round: None, code } => site.refused = Some((stage, code)),
                 Status::Refused { stage, round: Some(number), code } => {
                     if let Some(round) = &mut state.round
@@ -445,16 +456,27 @@ impl Service for Shared {
         }))
     }
 
-    fn reply(&self, peer: &Peer, frame: Bytes) {
-        if self.0.judge(Moment::Job, peer).is_err() || frame.len() > MAX_REPLY {
+    fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>) {
+        let too_long = answer.as_ref().is_ok_and(|frame| frame.len() > MAX_REPLY);
+        if self.0.judge(Moment::Job, peer).is_err() || too_long {
             return;
         }
         self.0.change(|state| {
-            // An answer to nothing is nothing.
-            if state.mail.out.remove(&peer.name).is_some() {
-                let site = state.sites.entry(peer.name.clone()).or_default();
-                site.record.bytes_up += frame.len() as u64;
-                state.mail.answers.push_back((peer.name.clone(), frame.to_vec()));
+            // An answer to nothing, or to what was asked before, is nothing: it may have been sent again.
+            let asked = state.mail.out.get(&peer.name);
+            if asked.is_none_or(|frame| frame.id().bytes() != to) {
+                return;
+            }
+            state.mail.out.remove(&peer.name);
+            match answer {
+                Ok(frame) => {
+                    let site = state.sites.entry(peer.name.clone()).or_default();
+                    site.record.bytes_up += frame.len() as u64;
+                    state.mail.answers.push_back((peer.name.clone(), frame.to_vec()));
+                }
+                Err(code) => {
+                    state.refused_frames.insert(peer.name.clone(), (Stage::KeyShare, code));
+                }
             }
         });
     }

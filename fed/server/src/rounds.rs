@@ -95,7 +95,8 @@ impl Rounds<'_> {
         let parcel = released.handover().map_err(Failure::new)?;
         let sum = self.sum(&parcel, sealed, combine)?;
         self.federation.open(number, parcel, asked.clone(), sum);
-        let until = started + self.settings.round_timeout;
+        // Greeting had its own time.
+        let until = Instant::now() + self.settings.round_timeout;
         let (federation, cancel) = (self.federation, self.cancel);
         let settled = || (federation.settled() || cancel.is_cancelled()).then_some(());
         // Looks at the flag often enough for a stop to feel immediate.

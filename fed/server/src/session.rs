@@ -3,6 +3,8 @@
 //! ```text
 //!   send ─▶ kept for a site until it answers ─▶ its next question brings it ─▶ its answer ─▶ receive
 //! ```
+//! Each frame has its time. A site that lets it pass is asked no more in the exchange: one that is there and
+//! silent costs the others one wait.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,8 +20,12 @@ pub(crate) struct Exchange<'a> {
     federation: &'a Federation,
     runtime: &'a Handle,
     cancel: &'a Cancel,
+    patience: Duration,
     until: Instant,
+    /// Sites that were sent something.
     sent: BTreeSet<String>,
+    /// Of these, those that let the time for it pass.
+    silent: BTreeSet<String>,
 }
 
 impl<'a> Exchange<'a> {
@@ -31,7 +37,8 @@ impl<'a> Exchange<'a> {
     ) -> Self {
         federation.forget_frames();
         let until = Instant::now() + patience;
-        Self { federation, runtime, cancel, until, sent: BTreeSet::new() }
+        let (sent, silent) = (BTreeSet::new(), BTreeSet::new());
+        Self { federation, runtime, cancel, patience, until, sent, silent }
     }
 }
 
@@ -43,8 +50,12 @@ impl Drop for Exchange<'_> {
 
 impl Channel for Exchange<'_> {
     fn send(&mut self, to: &str, frame: Vec<u8>) {
+        if self.silent.contains(to) {
+            return;
+        }
         let Ok(parcel) = self.federation.gate().frame(frame).handover() else { return };
         self.sent.insert(to.to_owned());
+        self.until = Instant::now() + self.patience;
         self.federation.post(to, parcel);
     }
 
@@ -62,6 +73,8 @@ impl Channel for Exchange<'_> {
                 return received;
             }
         }
+        // What they say from now on is too late.
+        self.silent.extend(federation.give_up(&self.sent));
         None
     }
 }

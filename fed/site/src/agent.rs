@@ -12,7 +12,8 @@ use privet_core::ledger::Ledger;
 use privet_core::seal::{SiteSeal, Terms};
 use privet_core::{Code, DataKind, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, Workload,
+    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, TaskId,
+    Workload,
 };
 use privet_store::{Store, StoreError};
 use privet_wire::{Client, Identity, Kit, KitError, Next, Role, WireError};
@@ -298,12 +299,17 @@ impl Agent<'_> {
             let site = &self.gate.policy().site;
             released.handover().map_err(|reason| Refusal::new(site, Stage::KeyShare, reason))
         });
-        match answered {
-            Ok(parcel) => match patiently!(self, self.client.reply(&parcel)) {
-                Err(WireError::Refused(_)) | Ok(()) => Ok(()),
-                Err(error) => Err(error.into()),
-            },
-            Err(refusal) => self.refuse(&refusal, Some(job)).await,
+        let parcel = match answered {
+            Ok(parcel) => parcel,
+            Err(refusal) => {
+                (self.observer)(&Event::Refused(refusal.clone()));
+                self.gate.refuse(&refusal, Some(job)).handover()?
+            }
+        };
+        let to = TaskId::of(frame);
+        match patiently!(self, self.client.reply(&to, &parcel)) {
+            Err(WireError::Refused(_)) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 

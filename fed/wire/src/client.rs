@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use privet_core::admission::Peer;
 use privet_core::{Code, Reason};
-use privet_gate::{Offer, Parcel, Status};
+use privet_gate::{Offer, Parcel, Status, TaskId};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt;
@@ -15,8 +15,8 @@ use tonic::{Request, Status as Rpc};
 
 use crate::identity::Identity;
 use crate::protocol::{
-    FederationClient, Frame, JoinRequest, Part, ReplyRequest, TurnNumber, code, encode_status,
-    frames,
+    FederationClient, Frame, JoinRequest, Part, ReplyRequest, TurnNumber, code, code_number,
+    encode_status, frames,
 };
 use crate::tls::{client_config, peer, server_name};
 use crate::{MAX_FRAME, PROTOCOL, WINDOW};
@@ -192,13 +192,18 @@ impl Client {
         }
     }
 
-    /// Sends an answer in a protocol session.
+    /// Sends an answer to a frame of a protocol session, or the state that there is none.
     ///
     /// # Errors
     /// When the server cannot be reached.
-    pub async fn reply(&self, parcel: &Parcel) -> Result<(), WireError> {
+    pub async fn reply(&self, to: &TaskId, parcel: &Parcel) -> Result<(), WireError> {
+        let refused = match parcel.status() {
+            Some(Status::Refused { code, .. }) => code_number(code),
+            _ => 0,
+        };
         let frame = parcel.frame().cloned().unwrap_or_default();
-        let reply = self.rpc.clone().reply(ReplyRequest { frame }).await;
+        let request = ReplyRequest { frame, to: to.bytes().to_vec().into(), refused };
+        let reply = self.rpc.clone().reply(request).await;
         reply.map(drop).map_err(|status| failed(&status))
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use privet_core::Reason;
 use privet_core::admission::Peer;
+use privet_core::{Code, Reason};
 use privet_gate::{Offer, Parcel, Status};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status as Rpc, Streaming};
 use crate::identity::Identity;
 use crate::protocol::{
     Federation, FederationServer, Frame, JoinReply, JoinRequest, Part, ReplyRequest, ReportReply,
-    StatusMessage, SubmitReply, TurnNumber, code_number, decode_status, frames, session,
+    StatusMessage, SubmitReply, TurnNumber, code, code_number, decode_status, frames, session,
 };
 use crate::tls::{Ended, ServerStream, peer, server_config};
 use crate::{MAX_FRAME, PROTOCOL, WINDOW};
@@ -77,8 +77,8 @@ pub trait Service: Send + Sync + 'static {
     /// When the upload is not taken.
     fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason>;
 
-    /// A site answers in a protocol session.
-    fn reply(&self, peer: &Peer, frame: Bytes);
+    /// A site answers the frame of this digest in a protocol session, or refuses to.
+    fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>);
 
     /// A site says in which state it is.
     fn report(&self, peer: &Peer, status: Status);
@@ -175,7 +175,12 @@ impl<S: Service> Federation for Adapter<S> {
 
     async fn reply(&self, request: Request<ReplyRequest>) -> Result<Response<ReportReply>, Rpc> {
         let peer = caller(&request)?;
-        self.0.reply(&peer, request.into_inner().frame);
+        let ReplyRequest { frame, to, refused } = request.into_inner();
+        let answer = match refused {
+            0 => Ok(frame),
+            number => Err(code(number).ok_or_else(|| Rpc::invalid_argument("code"))?),
+        };
+        self.0.reply(&peer, &to, answer);
         Ok(Response::new(ReportReply {}))
     }
 

@@ -29,7 +29,7 @@ impl Service for Remembers {
     fn upload(&self, _: &Peer, _: Bytes) -> Result<Box<dyn Sink>, Reason> {
         Err(Reason::new(Code::UnexpectedUpload, ""))
     }
-    fn reply(&self, _: &Peer, _: Bytes) {}
+    fn reply(&self, _: &Peer, _: &[u8], _: Result<Bytes, Code>) {}
 
     fn report(&self, _: &Peer, _: Status) {}
     fn connected(&self, _: &Peer) {}

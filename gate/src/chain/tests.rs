@@ -2,7 +2,7 @@ use privet_core::event::Mechanism;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{bound, job, policy, promise, registry};
+use crate::testing::{bound, job, ledger, policy, promise, registry};
 
 const GAUSSIAN: &str = r#"{ filter = "gaussian", noise-multiplier = 4.0 }"#;
 const CLIP: &str = r#"{ filter = "clip", l2 = 1.0 }"#;
@@ -159,6 +159,29 @@ fn shares_of_noise_are_not_weighed() {
     let sums = promise(Some(bound()));
     let chain = Chain::compile(&policy, &job(""), &sums, &registry(), "local").unwrap();
     assert_eq!((chain.weight(), chain.terms(None).unwrap().weight_bits), (Weight::Records, None));
+}
+
+/// The most that one site's updates may be worth without their seal is held to whatever the seal.
+#[test]
+fn thin_updates_are_refused_under_any_seal() {
+    let suffices = |out: &str, protect: &str| {
+        let policy =
+            policy("site", out, &format!("protect = {{ {protect}, alone-epsilon-max = 2.0 }}"));
+        let chain =
+            Chain::compile(&policy, &job(""), &promise(None), &registry(), "local").unwrap();
+        chain.seal_suffices(&*ledger(&policy), "local", 20).map_err(|reason| reason.code)
+    };
+    let noise = |z: f64| format!("[{CLIP}, {{ filter = \"gaussian\", noise-multiplier = {z} }}]");
+    let shared = "scheme = \"threshold\", min-sites = 4";
+    let one_key = "scheme = \"tfhe\", min-sites = 4, colluders = 0";
+    assert_eq!(suffices(&noise(400.0), shared), Ok(()));
+    assert_eq!(suffices(&noise(12.0), shared), Err(Code::SealTooThin));
+    // Whole, the same noise is enough; less is not; none is worth no bound.
+    assert_eq!(suffices(&noise(12.0), one_key), Ok(()));
+    assert_eq!(suffices(&noise(4.0), one_key), Err(Code::SealTooThin));
+    for protect in [shared, one_key] {
+        assert_eq!(suffices(&format!("[{CLIP}]"), protect), Err(Code::SealTooThin));
+    }
 }
 
 #[test]

@@ -79,3 +79,17 @@ fn an_offers_digest_is_of_the_whole_job() {
     assert!(differs(|offer| offer.features = Some("age = [0.0, 10.0]".into())));
     assert!(!differs(|offer| offer.rounds = Some(3)));
 }
+
+/// A server's word for the number of rounds is a number of rounds.
+#[test]
+fn offered_rounds_are_bounded() {
+    let offer = |rounds| Offer {
+        run: "r".into(),
+        job: crate::testing::job_text(""),
+        features: Some("a = [0.0, 1.0]\nb = [0.0, 1.0]\n".into()),
+        rounds: Some(rounds),
+    };
+    let offered = |rounds| Job::offered(&offer(rounds), &crate::testing::registry());
+    assert_eq!(offered(7).unwrap().schedule.rounds, 7);
+    assert!(offered(0).is_err() && offered(MAX_ROUNDS + 1).is_err());
+}

@@ -52,7 +52,6 @@ mod file {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
     pub(super) struct Peers {
-        #[allow(dead_code)] // checked for its form; its first user is sealing
         pub pin: Vec<String>,
     }
 

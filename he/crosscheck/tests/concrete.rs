@@ -110,7 +110,7 @@ fn sums_sealed_here_open_by_concrete_core() {
         let delta = packing.delta() as i64;
         let rounded = |word: u64| (word.cast_signed() + delta / 2).div_euclid(delta);
         let rounded: Vec<i64> = opened.into_iter().map(rounded).collect();
-        assert!(rounded[..sums.len()] == sums);
+        assert!(rounded[..sums.len()] == *sums);
         assert_eq!(rounded[sums.len()], SITES as i64);
     }
 }

@@ -177,6 +177,8 @@ impl Encoding {
             let most = u128::from(self.most) * sites;
             let horner = |sum: u128, _| sum.checked_mul(base)?.checked_add(most);
             let sum = (0..self.slots).try_fold(0, horner)?;
+            // Digits are read in 64 bits.
+            i64::try_from(base.checked_pow(self.slots)?).ok()?;
             sum.checked_mul(self.delta.into())?.checked_add(sites * u128::from(CUT))
         };
         reach().is_some_and(|reach| reach <= self.set.bound().unsigned_abs().into())
@@ -366,6 +368,18 @@ mod tests {
         assert_eq!((encoding.delta(), encoding.bits()), (1, 27));
         assert!((encoding.noise(4) - 12.8).abs() < 1e-12);
         assert_eq!(Encoding::best(10, 5, None).unwrap().noise(10), 0.0);
+    }
+
+    /// Bounds so small that many slots would fit a coefficient, and their digits no word.
+    #[test]
+    fn small_approximate_values_are_read_in_words() {
+        for sites in 1..40 {
+            for most in 1..30 {
+                let encoding =
+                    Encoding::cheapest(Precision::Approximate, most, sites, 1_000_000).unwrap();
+                assert!(encoding.bias() < 1 << 62);
+            }
+        }
     }
 
     /// The sum of all inputs at their largest with all errors at the cut stays within half the

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use crate::coding::encoding::{Encoding, MIN_PADS, Precision};
-use crate::coding::header::{self, Header, HeaderSum, VERSION};
+use crate::coding::header::{self, Header, VERSION};
 use crate::mac::{MacError, MacKey};
 use crate::rlwe::Set;
 use crate::rlwe::backend::{fastest, kernel};
@@ -21,7 +21,7 @@ use crate::rlwe::backend::{fastest, kernel};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Tags were asked for in an approximate encoding, whose errors they would not survive.
-    #[error("an approximate sum cannot be authenticated; use an exact encoding or no `mac`")]
+    #[error("an approximate sum cannot be authenticated; use exact sums or no `verify`")]
     MacNeedsExact,
     /// A weight beyond 2^40.
     #[error("a site's weight is 2^40 at most; use a larger unit for weights")]
@@ -132,27 +132,6 @@ impl Layout {
         self.check_len(values.len())?;
         let clamp = self.clamp();
         Header::tagged(weight, key, site, |mac| mac.update_by(values, clamp))
-    }
-
-    /// Accepts an opened sum as that of exactly these sites.
-    ///
-    /// # Errors
-    /// When the header has no tags, the values are not as many as the layout has, the sites are
-    /// not in ascending order or not as many as counted, or the tags do not fit.
-    pub fn verify(
-        &self,
-        header: &HeaderSum,
-        sums: &[i64],
-        key: &MacKey,
-        sites: &[u32],
-    ) -> Result<(), LayoutError> {
-        if !self.mac {
-            return Err(LayoutError::Tags);
-        }
-        self.check_len(sums.len())?;
-        let mut check = header.check(key)?;
-        check.update(sums)?;
-        check.finish(sites)
     }
 
     fn check_len(&self, len: usize) -> Result<(), LayoutError> {

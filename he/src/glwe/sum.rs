@@ -141,7 +141,7 @@ impl Sum {
 ///
 /// # Errors
 /// When the key is of another set, the sum is empty, or what opens cannot be such a sum.
-pub fn open(key: &GroupKey, sum: &Sum) -> Result<Vec<i64>, OpenError> {
+pub fn open(key: &GroupKey, sum: &Sum) -> Result<Zeroizing<Vec<i64>>, OpenError> {
     let packing = sum.packing;
     let set = packing.set();
     if key.set() != set {
@@ -161,11 +161,14 @@ pub fn open(key: &GroupKey, sum: &Sum) -> Result<Vec<i64>, OpenError> {
         let mut opened = Zeroizing::new(vec![0u64; words.len() / 2]);
         let mut plain = PlaintextList::from_container(&mut opened[..]);
         decrypt_glwe_ciphertext_list(&key.view(), &sealed, &mut plain);
-        let mut sums = Vec::with_capacity(opened.len() * packing.slots() as usize);
+        let room = opened.len() * packing.slots() as usize;
+        let mut sums = Zeroizing::new(Vec::with_capacity(room));
         let first = (number * list) as u64;
         packing.unpack(sum.uploads, &opened, first, &mut sums).ok_or(OpenError::NoSum)?;
         Ok(sums)
     });
-    let parts: Vec<Vec<i64>> = opened.collect::<Result<_, _>>()?;
-    Ok(parts.concat())
+    let parts: Vec<Zeroizing<Vec<i64>>> = opened.collect::<Result<_, _>>()?;
+    let mut sums = Zeroizing::new(Vec::with_capacity(packing.values() as usize));
+    parts.iter().for_each(|part| sums.extend_from_slice(part));
+    Ok(sums)
 }

@@ -35,13 +35,11 @@ pub(crate) struct Agreed {
 
 impl Agreed {
     pub(crate) fn new(answers: &[Answer], header: Option<HeaderSum>) -> Self {
-        let signed = |answer: &Answer| Signed {
-            index: answer.index,
-            survivors: answer.survivors,
-            said: answer.said.digest(),
-            signature: answer.signature,
+        let signed = |answer: &Answer| {
+            let Answer { index, survivors, signature, .. } = *answer;
+            Some(Signed { index, survivors, said: answer.said.digest()?, signature })
         };
-        Self { answers: answers.iter().map(signed).collect(), header }
+        Self { answers: answers.iter().filter_map(signed).collect(), header }
     }
 
     /// Sites whose answers name this set; `Err` holds the place of one that signed another.

@@ -67,7 +67,10 @@ impl Group {
         let key = own.key(dealer, route).map_err(|error| bad(&error.to_string()))?;
         let opened = copy.and_then(|copy| key.open(copy).ok());
         let bytes = opened.and_then(|opened| <[u8; 32]>::try_from(&opened[..]).ok());
-        bytes.map(Seed::from_bytes).ok_or_else(|| bad("the group's secret does not open"))
+        let name = party.member(self.dealer).map_or("?", |member| &member.site.name);
+        bytes
+            .map(Seed::from_bytes)
+            .ok_or_else(|| bad(&format!("what `{name}` dealt does not open")))
     }
 
     /// The key in the hello of the dealer, if it is the one who signed.

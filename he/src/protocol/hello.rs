@@ -164,7 +164,7 @@ impl Hello {
             1 => Ok(true),
             _ => Err(DecodeError::Invalid(field)),
         };
-        Ok(Self {
+        let hello = Self {
             key: reader.digest("key")?,
             scheme: Scheme::ALL
                 .get(usize::from(reader.u8("scheme")?))
@@ -184,7 +184,12 @@ impl Hello {
             step: Step::new(reader.i16("step")?).ok_or(DecodeError::Invalid("step"))?,
             credential: reader.bytes(MAX_CREDENTIAL, "credential")?.to_vec(),
             signature: reader.signature("signature")?,
-        })
+        };
+        // A sum with errors in it has no code.
+        if hello.verify && !hello.exact {
+            return Err(DecodeError::Invalid("verify"));
+        }
+        Ok(hello)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

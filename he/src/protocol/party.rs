@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use privet_core::seal::{Certified, Scheme, Terms, Vouching};
 use privet_core::sensitivity::Step;
-use privet_core::tensor::Schema;
+use privet_core::tensor::{Dtype, Schema, Slot};
 use privet_core::{Code, Reason};
 use privet_crypto::{DecodeError, Digest, Reader, Transcript, Writer};
 
 use super::group::Group;
 use super::hello::{Common, Greeting, Hello};
 use super::{GREETING, MAX_CREDENTIAL, malformed};
+use crate::coding::header::MAX_WEIGHT;
 use crate::coding::params::MAX_SITES;
 use crate::scheme;
 
@@ -43,6 +44,16 @@ impl Roster {
 
     pub(crate) fn sites(&self) -> &[Certified] {
         &self.0
+    }
+
+    /// Whether a site is of it.
+    pub(crate) fn holds(&self, site: &Certified) -> bool {
+        self.position(site).is_some()
+    }
+
+    /// Whether it has a site of this name.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.0.iter().any(|site| site.name == name)
     }
 
     fn position(&self, site: &Certified) -> Option<u32> {
@@ -85,6 +96,11 @@ impl Roster {
     }
 }
 
+/// log2 of the largest weight.
+const MAX_WEIGHT_BITS: u8 = MAX_WEIGHT.ilog2() as u8;
+/// Peers may have 2^10 times as many records as a site, and no more: what it seals is divided by theirs.
+pub(crate) const WEIGHT_SLACK: u8 = 10;
+
 /// Most bytes of all hellos of a round.
 const MAX_HELLOS: usize = 8 << 20;
 /// Most bytes of a group's secret, dealt.
@@ -123,6 +139,8 @@ pub(crate) struct Hellos {
     pub(crate) greeting: Greeting,
     /// Credentials of the whole roster, by name, for sites that have no memory of it.
     pub(crate) roster: Vec<Vec<u8>>,
+    /// log2 of what weighted integers are divided by: the same in all sessions of a run.
+    pub(crate) weight_bits: u8,
     pub(crate) hellos: Vec<Hello>,
 }
 
@@ -133,7 +151,7 @@ impl Hellos {
         for credential in &self.roster {
             writer.bytes(credential);
         }
-        writer.count(self.hellos.len());
+        writer.u8(self.weight_bits).count(self.hellos.len());
         self.hellos.iter().for_each(|hello| hello.write(&mut writer));
         writer.finish()
     }
@@ -151,13 +169,14 @@ impl Hellos {
             let credential = reader.bytes(MAX_CREDENTIAL, "credential").map_err(malformed)?;
             roster.push(credential.to_vec());
         }
+        let weight_bits = reader.u8("weight").map_err(malformed)?;
         let count = reader.count(MAX_SITES as usize, "hellos").map_err(malformed)?;
         let mut hellos = Vec::new();
         for _ in 0..count {
             hellos.push(Hello::read(&mut reader).map_err(malformed)?);
         }
         reader.end().map_err(malformed)?;
-        Ok(Self { greeting, roster, hellos })
+        Ok(Self { greeting, roster, weight_bits, hellos })
     }
 }
 
@@ -204,7 +223,8 @@ impl Party {
     ) -> Result<(Greeting, Self), Reason> {
         let Invitation { hellos, group } = Invitation::decode(session).map_err(malformed)?;
         let digest = Digest::of(&hellos);
-        let Hellos { greeting, roster: credentials, hellos } = Hellos::decode(&hellos)?;
+        let Hellos { greeting, roster: credentials, weight_bits, hellos } =
+            Hellos::decode(&hellos)?;
         let mut members = Vec::with_capacity(hellos.len());
         for hello in hellos {
             let site = hello.check(&greeting, vouching)?;
@@ -242,11 +262,19 @@ impl Party {
             return Err(Reason::new(Code::TooFewSites, detail));
         }
         let hellos = || members.iter().map(|member| &member.hello);
+        let fits = |hello: &Hello| match hello.weight_bits {
+            Some(bits) => bits <= weight_bits,
+            None => weight_bits == 0,
+        };
+        if weight_bits > MAX_WEIGHT_BITS || !hellos().all(fits) {
+            let detail = "the session divides by another power of two than its sites' weights need";
+            return Err(Reason::new(Code::ContextMismatch, detail));
+        }
         let party = Self {
             threshold,
             step,
             common,
-            weight_bits: hellos().filter_map(|hello| hello.weight_bits).max().unwrap_or_default(),
+            weight_bits,
             verify: hellos().any(|hello| hello.verify),
             most: hellos().map(|hello| hello.most).max().unwrap_or_default(),
             group,
@@ -308,6 +336,15 @@ impl Party {
                 format!("{unknown} sites would hold the key of all sites, and are not pinned");
             return Err(Reason::new(Code::RosterUnpinned, detail));
         }
+        if let Some(bits) = terms.weight_bits
+            && self.weight_bits > bits.saturating_add(WEIGHT_SLACK)
+        {
+            let detail = format!(
+                "a site would weigh 2^{} times this one or more: of this one's update nothing is left",
+                self.weight_bits - bits
+            );
+            return Err(Reason::new(Code::ContextMismatch, detail));
+        }
         let hostile = u64::from(terms.colluders) + unknown as u64;
         let (n, t) = (u64::from(self.roster.len()), u64::from(self.threshold));
         if hostile >= t || n + hostile >= 2 * t {
@@ -352,9 +389,10 @@ impl Party {
     }
 }
 
-/// Whether a member counts for a site's terms: it is known by its key, and adds no less noise.
+/// Whether a member counts for a site's terms: it is known by its key, and where noise is shared it adds no
+/// less.
 fn counts(terms: &Terms, own: &Certified, member: &Member) -> bool {
-    pinned(terms, own, &member.site) && member.hello.noise >= terms.noise
+    pinned(terms, own, &member.site) && (!terms.shares || member.hello.noise >= terms.noise)
 }
 
 /// Whether a site is known to another by its key; itself is.
@@ -387,10 +425,23 @@ pub(crate) fn threshold_of(n: u32, min_sites: u32, colluders: u32) -> u32 {
     min_sites.max((u64::from(n).midpoint(u64::from(colluders)) + 1) as u32)
 }
 
-/// Numbers and step of the tensors that are summed.
+/// How many numbers are summed.
 pub(crate) fn values(schema: &Schema) -> Result<u64, Reason> {
     match schema.elements() {
         0 => Err(Reason::new(Code::MissingTensor, "there is nothing to seal")),
         values => Ok(values),
     }
+}
+
+/// The members that a dealer deals to, besides itself.
+pub(crate) fn receivers(party: &Party, dealer: u32) -> Vec<u32> {
+    let others = party.members.iter().map(|member| member.index);
+    others.filter(|&index| index != dealer).collect()
+}
+
+/// The names and shapes of a schema as integers have them.
+pub(crate) fn wide(schema: &Schema) -> Schema {
+    let slots = schema.0.iter();
+    let wide = |slot: &Slot| Slot { dtype: Dtype::I64, ..slot.clone() };
+    slots.map(|(name, slot)| (name.clone(), wide(slot))).collect()
 }

@@ -127,23 +127,36 @@ pub(crate) enum Said {
 }
 
 impl Said {
-    /// A short name of it, by which others can check the answer's signature.
-    pub(crate) fn digest(&self) -> Digest {
-        let transcript = Transcript::new("privet/he/said/v1");
+    /// What an answer's signature is over. Others can check that of help by its digest; a complaint is signed
+    /// as one, and is no word for this set of survivors.
+    fn signed(&self, context: &Digest, index: u32, survivors: &Digest) -> Digest {
         match self {
-            Said::Help(help) => transcript.number(0).bytes(help).finish(),
-            Said::Complaint(dealer) => transcript.number(1).number((*dealer).into()).finish(),
+            Said::Help(help) => signed(context, index, survivors, &Digest::of(help)),
+            Said::Complaint(dealer) => Transcript::new("privet/he/complaint/v1")
+                .bytes(&context.0)
+                .number(index.into())
+                .bytes(&survivors.0)
+                .number((*dealer).into())
+                .finish(),
+        }
+    }
+
+    /// A short name of the help.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        match self {
+            Said::Help(help) => Some(Digest::of(help)),
+            Said::Complaint(_) => None,
         }
     }
 }
 
-/// What an answer's signature is over.
-pub(crate) fn signed(context: &Digest, index: u32, survivors: &Digest, said: &Digest) -> Digest {
+/// What the signature of one that helps is over.
+pub(crate) fn signed(context: &Digest, index: u32, survivors: &Digest, help: &Digest) -> Digest {
     Transcript::new("privet/he/answer/v1")
         .bytes(&context.0)
         .number(index.into())
         .bytes(&survivors.0)
-        .bytes(&said.0)
+        .bytes(&help.0)
         .finish()
 }
 
@@ -155,12 +168,12 @@ impl Answer {
         said: Said,
         signer: &SigningKey,
     ) -> Self {
-        let signature = signer.sign(&signed(&context, index, &survivors, &said.digest()));
+        let signature = signer.sign(&said.signed(&context, index, &survivors));
         Self { context, index, survivors, said, signature }
     }
 
     pub(crate) fn is_of(&self, signing: &[u8; 32]) -> bool {
-        let signed = signed(&self.context, self.index, &self.survivors, &self.said.digest());
+        let signed = self.said.signed(&self.context, self.index, &self.survivors);
         PublicKey(*signing).verifies(&signed, &self.signature)
     }
 

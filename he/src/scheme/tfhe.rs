@@ -9,9 +9,10 @@ use privet_crypto::{Digest, Seed, Transcript};
 use zeroize::Zeroizing;
 
 use super::{Opened, Opening, Scheme, Sealed, Sealing, Sum};
+use crate::coding::params::MAX_VALUES;
 use crate::coding::{Header, HeaderSum, header};
 use crate::glwe;
-use crate::glwe::{GroupKey, Packing};
+use crate::glwe::{GroupKey, Packing, PackingError};
 use crate::mac::MacKey;
 use crate::protocol::party::Party;
 
@@ -24,6 +25,13 @@ pub(crate) struct Tfhe {
 
 fn failed(error: impl std::fmt::Display) -> Reason {
     Reason::new(Code::FilterFailed, error.to_string())
+}
+
+pub(super) fn largest(sites: u32) -> u64 {
+    match Packing::within(i64::MAX as u64, sites, MAX_VALUES) {
+        Err(PackingError::TooWide { most }) => most,
+        _ => 0,
+    }
 }
 
 impl Tfhe {
@@ -108,7 +116,7 @@ impl Scheme for Tfhe {
         let digits: Vec<Option<i64>> = digits.iter().copied().map(Some).collect();
         let header =
             HeaderSum::read(&digits, bits, sum.uploads(), true).map_err(|_| altered(()))?;
-        Ok((header, values.to_vec()))
+        Ok((header, Zeroizing::new(values.to_vec())))
     }
 }
 

@@ -10,6 +10,7 @@ use privet_crypto::{Digest, Seed, Transcript, Words};
 use zeroize::Zeroizing;
 
 use super::{Opened, Opening, Scheme, Sealed, Sealing, Sum};
+use crate::coding::params::MAX_VALUES;
 use crate::coding::{Decoder, Encoding, Header, Layout, LayoutError, Precision};
 use crate::mac::MacKey;
 use crate::protocol::party::Party;
@@ -28,13 +29,22 @@ fn failed(error: impl std::fmt::Display) -> Reason {
     Reason::new(Code::FilterFailed, error.to_string())
 }
 
+fn precision(exact: bool) -> Precision {
+    if exact { Precision::Exact } else { Precision::Approximate }
+}
+
+pub(super) fn largest(exact: bool, sites: u32) -> u64 {
+    let finest = Encoding::finest(Set::Wide, precision(exact), sites, MAX_VALUES);
+    finest.map_or(0, |encoding| encoding.most())
+}
+
 impl Threshold {
     pub(crate) fn new(party: &Party, values: u64) -> Result<Self, Reason> {
         let overflow = |detail: String| Reason::new(Code::Overflow, detail);
-        let precision = if party.common.exact { Precision::Exact } else { Precision::Approximate };
         let sites = party.members.len() as u32;
-        let encoding = Encoding::cheapest(precision, party.most(), sites, values)
-            .map_err(|error| overflow(error.to_string()))?;
+        let encoding =
+            Encoding::cheapest(precision(party.common.exact), party.most(), sites, values)
+                .map_err(|error| overflow(error.to_string()))?;
         let layout = Layout::new(encoding, party.needs_group())
             .map_err(|error| overflow(error.to_string()))?;
         Ok(Self { layout, threshold: party.threshold, places: party.roster.len() })
@@ -166,7 +176,7 @@ impl SealedSum {
             let mut blocks = opened.chunks(degree);
             blocks.try_for_each(|one| decoder.block(one, &mut sums)).map_err(unreadable)?;
         }
-        Ok((decoder.finish().map_err(unreadable)?, sums))
+        Ok((decoder.finish().map_err(unreadable)?, Zeroizing::new(sums)))
     }
 }
 

@@ -7,6 +7,8 @@ use privet_core::channel::{Channel, MAX_FRAME};
 use privet_core::{Code, Reason};
 
 use super::SealedSum;
+use zeroize::Zeroizing;
+
 use crate::coding::HeaderSum;
 use crate::protocol::closing::{Agreed, HEADER, Piece, decode_header, read};
 use crate::protocol::survivors::Answer;
@@ -26,8 +28,7 @@ fn ask(channel: &mut dyn Channel, site: &str, frame: Vec<u8>) -> Option<Vec<u8>>
 }
 
 impl SealedSum {
-    /// Shows the sum to those who answered, where one of them asks for it, and gives how many say that it is
-    /// the right one. The site that opened it has checked it before.
+    /// Shows the sum to those who answered and asked to see it, and gives how many say that it is the right one. The site that opened it has checked it before.
     pub(super) fn show(
         &self,
         header: &HeaderSum,
@@ -40,7 +41,9 @@ impl SealedSum {
             return opener.is_some().into();
         }
         let agreed = Agreed::new(answers, Some(*header)).encode();
-        let others = answers.iter().filter(|answer| Some(answer.index) != opener);
+        let wants = |index: u32| self.party.member(index).is_some_and(|m| m.hello.verify);
+        let others =
+            answers.iter().filter(|answer| wants(answer.index) && Some(answer.index) != opener);
         let mut present: BTreeSet<&str> = others.map(|answer| self.name(answer.index)).collect();
         let mut at = 0;
         // The last piece is empty: it says that there are no more.
@@ -106,6 +109,7 @@ impl SealedSum {
         let (header, values) = opened.split_at(HEADER);
         let header = decode_header(header, self.dealt.len() as u32).ok()?;
         let numbers = values.as_chunks::<8>().0.iter();
-        Some((header, numbers.map(|&number| i64::from_le_bytes(number)).collect()))
+        let numbers: Vec<i64> = numbers.map(|&number| i64::from_le_bytes(number)).collect();
+        Some((header, Zeroizing::new(numbers)))
     }
 }

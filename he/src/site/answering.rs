@@ -5,8 +5,8 @@ use privet_core::{Code, Reason};
 use privet_crypto::pairwise::Route;
 use zeroize::Zeroizing;
 
-use super::{Round, SHARE, receivers, salted};
-use crate::protocol::party::Member;
+use super::{Round, SHARE, salted};
+use crate::protocol::party::{Member, receivers};
 use crate::protocol::survivors::{Delivered, Survivors, is_dealt};
 use crate::protocol::upload::Statement;
 

@@ -30,6 +30,8 @@ pub(super) struct Closing {
     survivors: Digest,
     /// The survivors' places in the roster.
     places: Vec<u32>,
+    /// Numbers of the sum.
+    elements: u64,
     step: Step,
     /// The last frame and what was said to it, should it come again.
     last: Option<(Digest, Reply)>,
@@ -49,9 +51,15 @@ fn wrong(detail: impl Into<String>) -> Reason {
 
 impl Closing {
     /// The session is over but for its sum: its secret with each peer is forgotten here.
-    pub(super) fn new(session: Session, survivors: Digest, places: Vec<u32>) -> Self {
+    pub(super) fn new(
+        session: Session,
+        survivors: Digest,
+        places: Vec<u32>,
+        elements: u64,
+    ) -> Self {
         let Session { party, scheme, context, group, .. } = session;
-        Self { party, scheme, context, group, survivors, places, step: Step::Waiting, last: None }
+        let (step, last) = (Step::Waiting, None);
+        Self { party, scheme, context, group, survivors, places, elements, step, last }
     }
 
     pub(super) fn frame(&mut self, frame: &[u8]) -> Result<Reply, Reason> {
@@ -75,6 +83,10 @@ impl Closing {
                 return Err(Reason::new(Code::ContextMismatch, detail));
             }
         };
+        if matches!(step, Step::Done | Step::Open(_)) {
+            // Nothing is left to check or open with it.
+            self.group = None;
+        }
         self.step = step;
         self.last = Some((digest, reply.clone()));
         Ok(reply)
@@ -130,6 +142,10 @@ impl Closing {
         }
         let refused = |error: LayoutError| wrong(error.to_string());
         if numbers.is_empty() {
+            // Zeros at the end change no code.
+            if taken != 8 * self.elements {
+                return Err(wrong("the sum has more or fewer numbers than were sealed"));
+            }
             check.finish(&self.places).map_err(refused)?;
             return Ok((Step::Done, Reply { bytes: Vec::new(), note: Some(Note::Verified) }));
         }
@@ -158,6 +174,9 @@ impl Closing {
         let mut check = header.check(&self.key()?).map_err(|error| wrong(error.to_string()))?;
         let checked = check.update(&sums).and_then(|()| check.finish(&self.places));
         checked.map_err(|error| wrong(error.to_string()))?;
+        if sums.len() as u64 != self.elements {
+            return Err(wrong("the sum has more or fewer numbers than were sealed"));
+        }
         let opened = Step::Open(opened(&header, &sums));
         Ok((opened, Reply { bytes: Vec::new(), note: Some(Note::Verified) }))
     }

@@ -64,6 +64,7 @@ pub(crate) fn terms(min_sites: u32, colluders: u32) -> Terms {
         most: 1 << 20,
         step,
         noise: 0,
+        shares: false,
         exact: true,
         verify: false,
         weight_bits: None,
@@ -236,7 +237,7 @@ impl Channel for Replay {
         let hellos = &self.0[4..self.0.len() - 4];
         let greeting = 4 + u32::from_le_bytes(hellos[..4].try_into().unwrap()) as usize;
         // The roster's credentials are a byte each.
-        let hellos = &hellos[greeting + 4 + 4 * 5 + 4..];
+        let hellos = &hellos[greeting + 4 + 4 * 5 + 1 + 4..];
         let size = hellos.len() / 4;
         self.1.push_back((to.to_owned(), hellos[site * size..(site + 1) * size].to_vec()));
     }
