@@ -23,8 +23,8 @@
 //!
 //! # What is not protected
 //! Values that a site seals; sums that a malicious server alters (the protocol around it adds a code, by which
-//! sites see it; by themselves ciphertexts do not tell); what sums tell. Temporary copies inside `tfhe` are not erased. Nothing here was reviewed from
-//! outside.
+//! sites see it; by themselves ciphertexts do not tell); what sums tell. Temporary copies inside `tfhe` are not
+//! erased. Nothing here was reviewed from outside.
 //!
 //! # Cost
 //! Multiplication is `tfhe`'s, by Karatsuba's method. The candidates at K = 10 sites and 1 M values, on

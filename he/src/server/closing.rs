@@ -28,7 +28,8 @@ fn ask(channel: &mut dyn Channel, site: &str, frame: Vec<u8>) -> Option<Vec<u8>>
 }
 
 impl SealedSum {
-    /// Shows the sum to those who answered and asked to see it, and gives how many say that it is the right one. The site that opened it has checked it before.
+    /// Shows the sum to those who answered and asked to see it, and gives how many say that it is the right
+    /// one. The site that opened it has checked it before.
     pub(super) fn show(
         &self,
         header: &HeaderSum,
