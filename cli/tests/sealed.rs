@@ -135,6 +135,23 @@ fn approximate_sums_train_as_well() {
     assert!(result["final"]["accuracy"].as_f64().unwrap() > 0.88, "{}", result["final"]);
 }
 
+/// Other budgets are bought under the seal that the rules ask for.
+#[test]
+fn a_curve_is_bought_sealed() {
+    let mut seals = vec!["scheme = \"threshold\", min-sites = 4"];
+    if cfg!(feature = "tfhe") {
+        seals.push("scheme = \"tfhe\", min-sites = 4, colluders = 0");
+    }
+    for protect in seals {
+        let said = sealed_by(protect).privet(&["run", "demo/job-with-curve.toml", "--json"]);
+        let result = said.json();
+        let points = result["curve"].as_array().unwrap();
+        assert_eq!((points.len(), result.get("curve_error")), (8, None), "{protect}");
+        let accuracy = |point: &serde_json::Value| point["accuracy"].as_f64();
+        assert!(points.iter().all(|point| accuracy(point).is_some()), "{points:?}");
+    }
+}
+
 /// Sites that seal and sites that do not share no sum: whoever is enough goes on.
 #[test]
 fn a_mixed_federation_seals_or_leaves_out() {

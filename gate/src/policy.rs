@@ -254,7 +254,7 @@ impl Protect {
 
     /// Among how many sites the noise may be shared: where any peer could open a single update, its noise
     /// must be whole.
-    pub(crate) fn sharers(&self) -> Option<u32> {
+    pub fn sharers(&self) -> Option<u32> {
         (self.scheme == Scheme::Threshold).then(|| self.honest())
     }
 

@@ -69,19 +69,15 @@ pub fn buy(
         rule.protect.clone()
     });
     let (currency, sharers) = match &seal {
-        Some(seal) => (Currency::Zcdp, Some(seal.honest())),
+        Some(seal) => (Currency::Zcdp, seal.sharers()),
         None => (Currency::Gaussian, None),
     };
+    let units = FEWEST_UNITS >> if seal.is_some() { SEALED_RECORDS_COARSER } else { 0 };
     let enough = |z: f64| {
         let mechanism = Mechanism::Gaussian {
             noise_multiplier: z,
             // Of a share, the least that the lattice of a sealed sum gives.
-            sigma_units: match sharers {
-                Some(sharers) => {
-                    z * (FEWEST_UNITS >> SEALED_RECORDS_COARSER) as f64 / f64::from(sharers).sqrt()
-                }
-                None => z * FEWEST_UNITS as f64,
-            },
+            sigma_units: z * units as f64 / f64::from(sharers.unwrap_or(1)).sqrt(),
             coordinates: schema.elements(),
         };
         let meter = Meter::new(currency, &Budget::lifetime(point.epsilon, delta));
@@ -188,7 +184,9 @@ fn policy(
             "zcdp",
             format!(
                 "protect = {{ scheme = {:?}, min-sites = {}, colluders = {} }}\n",
-                seal.scheme, seal.min_sites, seal.colluders
+                seal.scheme.as_str(),
+                seal.min_sites,
+                seal.colluders
             ),
         ),
     };
