@@ -63,7 +63,7 @@ impl Adjacency {
 
 /// The lattice step γ = 2^-`exponent`, with |`exponent`| ≤ 100: a power of two, so that decoding
 /// an integer multiplies without rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "i16", into = "i16")]
 pub struct Step(i16);
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use privet_core::seal::ServerSeal;
+use privet_core::seal::{ServerSeal, Terms, Vouching};
 use privet_core::{Code, Reason};
 use privet_crypto::{Digest, Seed};
 
-use crate::opener::{Names, SITES, parties, tap};
-use crate::protocol::party::{Party, threshold_of};
+use crate::opener::{Names, SITES, parties, signer, tap, terms};
+use crate::protocol::hello::{Greeting, Hello};
+use crate::protocol::party::{Hellos, Invitation, Party, threshold_of};
 use crate::scheme::threshold::Threshold;
 use crate::scheme::{Opening, Scheme, Sealed, Sealing};
 use crate::state::secrets;
@@ -119,4 +120,28 @@ fn a_copied_machine_seals_another_update_under_other_secrets() {
         secrets(&fresh, b"site", 7, &Digest([5; 32]), &Digest([1; 32])),
     ];
     assert!(other.iter().all(|seed| seed.reveal() != bound(1).reveal()));
+}
+
+/// A server that leaves nobody out: a site whose noise is a share refuses peers that add too little of it.
+#[test]
+fn a_session_with_too_little_noise_is_refused() {
+    let refused = |noises: [u64; 5]| {
+        let greeting = Greeting { run: "run".into(), session: 1 };
+        let terms = noises.map(|noise| Terms { noise, shares: true, ..terms(4, 1) });
+        let hello = |(site, terms): (u8, &Terms)| {
+            Hello::new(&greeting, [site; 32], terms, vec![site], &signer(site))
+        };
+        let hellos = (0..SITES).zip(&terms).map(hello).collect();
+        let roster = (0..SITES).map(|site| vec![site]).collect();
+        let hellos = Hellos { greeting: greeting.clone(), roster, weight_bits: 0, hellos }.encode();
+        let session = Invitation { hellos, group: None }.encode();
+        let (_, party) = Party::new(&session, None, &Names).unwrap();
+        let own = Names.certified(&[0]).unwrap();
+        party.allowed_by(&terms[0], &own).err().map(|reason| reason.code)
+    };
+    assert_eq!(refused([100, 100, 100, 200, 100]), None);
+    // Four of five open a sum; one of them may be the one without noise.
+    assert_eq!(refused([100, 100, 100, 100, 99]), Some(Code::TooFewHonest));
+    assert_eq!(refused([99, 100, 100, 100, 100]), None);
+    assert_eq!(refused([100, 0, 0, 0, 0]), Some(Code::TooFewHonest));
 }

@@ -47,7 +47,7 @@ impl Vouching for Names {
     }
 }
 
-fn signer(site: u8) -> SigningKey {
+pub(crate) fn signer(site: u8) -> SigningKey {
     SigningKey::from_seed(&Seed::from_bytes([site; 32]))
 }
 
@@ -129,14 +129,13 @@ fn step() -> Step {
     Step::new(12).unwrap()
 }
 
-pub(crate) fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
-    let step = step();
-    let terms = Terms {
+pub(crate) fn terms(min_sites: u32, colluders: u32) -> Terms {
+    Terms {
         scheme: Scheme::Threshold,
         min_sites,
         colluders,
         most: 1 << 20,
-        step,
+        step: step(),
         noise: 0,
         shares: false,
         exact: true,
@@ -145,7 +144,11 @@ pub(crate) fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
         stable: false,
         sessions: 10,
         pins: None,
-    };
+    }
+}
+
+pub(crate) fn parties(min_sites: u32, colluders: u32) -> (Vec<Site>, Server) {
+    let terms = terms(min_sites, colluders);
     let site = |site| {
         let identity = Identity { credential: vec![site], signer: signer(site) };
         let store = Store::in_memory().unwrap();

@@ -103,11 +103,12 @@ pub(crate) enum Opening {
 /// # Errors
 /// When it does not.
 pub(crate) fn is_built(scheme: seal::Scheme) -> Result<(), Reason> {
-    if scheme == seal::Scheme::Tfhe && !cfg!(feature = "tfhe") {
-        let detail = "this build does not have the scheme `tfhe`";
-        return Err(Reason::new(Code::NotBuilt, detail));
+    match scheme {
+        seal::Scheme::Tfhe if !cfg!(feature = "tfhe") => {
+            Err(Reason::new(Code::NotBuilt, "this build does not have the scheme `tfhe`"))
+        }
+        seal::Scheme::Threshold | seal::Scheme::Tfhe => Ok(()),
     }
-    Ok(())
 }
 
 /// The largest integers that sums over so many sites have room for, of however many values.
@@ -126,7 +127,6 @@ pub(crate) fn largest(common: Common, sites: u32) -> u64 {
 /// # Errors
 /// When their sums would not fit, or this build does not have the scheme.
 pub(crate) fn of(party: &Party, values: u64) -> Result<Box<dyn Scheme>, Reason> {
-    is_built(party.common.scheme)?;
     match party.common.scheme {
         seal::Scheme::Threshold => Ok(Box::new(threshold::Threshold::new(party, values)?)),
         #[cfg(feature = "tfhe")]

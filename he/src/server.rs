@@ -235,7 +235,8 @@ impl SealedSum {
                 "an upload of more or fewer blocks than the round's",
             );
         }
-        if header.step != Some(self.party.step) || wide(&header.schema) != wide(&self.schema) {
+        if header.step != Some(self.party.common.step) || wide(&header.schema) != wide(&self.schema)
+        {
             return refuse(Code::ShapeMismatch, "an upload for another model or step");
         }
         let dealt = Dealt::decode(statement)?;
@@ -393,7 +394,7 @@ impl Aggregator for SealedSum {
         let ((header, sums), opener) = self.open(&help, channel)?;
         let verified = self.show(&header, &sums, &help, opener, channel);
         // What was weighted was divided by this power of two.
-        let step = self.party.step.value() * f64::from(self.party.weight_bits).exp2();
+        let step = self.party.common.step.value() * f64::from(self.party.weight_bits).exp2();
         let mut rest = &sums[..];
         let (mut sum, mut weights) = (Tensors::default(), BTreeMap::new());
         for (name, slot) in &self.schema.0 {

@@ -355,7 +355,8 @@ impl SiteSeal for Site {
             return Err(Reason::new(Code::ContextMismatch, detail));
         };
         let Entered { session, schema } = *entered;
-        if update.step() != session.party.step || update.schema(Dtype::I64) != wide(&schema) {
+        if update.step() != session.party.common.step || update.schema(Dtype::I64) != wide(&schema)
+        {
             let detail = "the update has other tensors or another step than the round";
             return Err(Reason::new(Code::ShapeMismatch, detail));
         }
@@ -392,7 +393,7 @@ impl SiteSeal for Site {
         let statement = Statement::new(*context, session.index, body, salt, root, signer);
         let dealt = Dealt { statement: statement.clone(), messages };
         let upload = Sealed {
-            step: party.step,
+            step: party.common.step,
             schema,
             statement: dealt.encode(),
             body: sealed.words,

@@ -45,8 +45,7 @@ impl Greeting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Common {
     pub(crate) scheme: Scheme,
-    /// k of the step 2^-k.
-    pub(crate) step: i16,
+    pub(crate) step: Step,
     pub(crate) exact: bool,
     pub(crate) weighted: bool,
 }
@@ -66,6 +65,8 @@ pub(crate) struct Hello {
     pub(crate) colluders: u32,
     pub(crate) most: u64,
     pub(crate) noise: u64,
+    /// Whether its noise is a share, so that peers with less do not count for it.
+    pub(crate) shares: bool,
     pub(crate) step: Step,
     pub(crate) credential: Vec<u8>,
     pub(crate) signature: Signature,
@@ -83,7 +84,7 @@ impl Hello {
         signer: &SigningKey,
     ) -> Self {
         let Terms { scheme, exact, verify, weight_bits, .. } = *terms;
-        let Terms { min_sites, colluders, most, noise, step, .. } = *terms;
+        let Terms { min_sites, colluders, most, noise, shares, step, .. } = *terms;
         let mut hello = Self {
             key,
             scheme,
@@ -94,6 +95,7 @@ impl Hello {
             colluders,
             most,
             noise,
+            shares,
             step,
             credential,
             signature: [0; 64],
@@ -115,7 +117,7 @@ impl Hello {
     pub(crate) fn common(&self) -> Common {
         Common {
             scheme: self.scheme,
-            step: self.step.exponent(),
+            step: self.step,
             exact: self.exact,
             weighted: self.weight_bits.is_some(),
         }
@@ -149,7 +151,8 @@ impl Hello {
             .u32(self.min_sites)
             .u32(self.colluders)
             .u64(self.most)
-            .u64(self.noise);
+            .u64(self.noise)
+            .u8(self.shares.into());
         writer.i16(self.step.exponent()).bytes(&self.credential);
     }
 
@@ -181,6 +184,7 @@ impl Hello {
             colluders: reader.u32("colluders")?,
             most: reader.u64("most")?,
             noise: reader.u64("noise")?,
+            shares: flag(reader, "shares")?,
             step: Step::new(reader.i16("step")?).ok_or(DecodeError::Invalid("step"))?,
             credential: reader.bytes(MAX_CREDENTIAL, "credential")?.to_vec(),
             signature: reader.signature("signature")?,

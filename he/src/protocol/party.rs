@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use privet_core::seal::{Certified, Scheme, Terms, Vouching};
-use privet_core::sensitivity::Step;
 use privet_core::tensor::{Dtype, Schema, Slot};
 use privet_core::{Code, Reason};
 use privet_crypto::{DecodeError, Digest, Reader, Transcript, Writer};
@@ -197,7 +196,6 @@ pub(crate) struct Party {
     pub(crate) members: Vec<Member>,
     /// Shares that open a sum, and members that a sum has at least.
     pub(crate) threshold: u32,
-    pub(crate) step: Step,
     /// What all members have in common.
     pub(crate) common: Common,
     /// log2 of what weights are divided by; 0 where integers are not multiplied by them.
@@ -250,7 +248,7 @@ impl Party {
         let Some(first) = members.first() else {
             return Err(Reason::new(Code::TooFewSites, "no site takes part"));
         };
-        let (step, common) = (first.hello.step, first.hello.common());
+        let common = first.hello.common();
         if members.iter().any(|member| member.hello.common() != common) {
             let detail = "the sites' integers have different steps, weights or precision, or another \
                           scheme: their policies differ";
@@ -272,7 +270,6 @@ impl Party {
         }
         let party = Self {
             threshold,
-            step,
             common,
             weight_bits,
             verify: hellos().any(|hello| hello.verify),
@@ -314,7 +311,7 @@ impl Party {
             .bytes(&self.roster.digest().0)
             .bytes(&self.invitation.0)
             .number(self.threshold.into())
-            .bytes(&self.step.exponent().to_le_bytes())
+            .bytes(&self.common.step.exponent().to_le_bytes())
             .bytes(task);
         scheme.bind(transcript).finish()
     }

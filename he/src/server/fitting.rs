@@ -3,7 +3,7 @@
 //! One of them must not keep everybody from a sum: whoever asks for what the others do not have, or announces
 //! what they could not sum, is left out, and misses the round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::hello::{Common, Hello};
 use crate::protocol::party::{WEIGHT_SLACK, threshold_of};
@@ -19,24 +19,47 @@ pub(super) fn fitting(
         hellos.retain(|_, hello| hello.common() == common);
         leave_out_large(&mut hellos, common);
     }
-    // Peers with less noise than most would keep those who share theirs from taking part.
-    if let Some(noise) = most_have(hellos.values().map(|hello| hello.noise)) {
-        hellos.retain(|_, hello| hello.noise >= noise);
-    }
     hellos.retain(|_, hello| hello.min_sites >= hello.colluders.saturating_add(2));
     let weight_bits = frozen.map_or_else(|| weight_bits(&hellos), |(_, bits)| bits);
     hellos.retain(|_, hello| hello.weight_bits.is_none_or(|bits| near(bits, weight_bits)));
-    // Whoever wants more sites in a sum than there are, the most demanding first.
     loop {
         let present = hellos.len() as u32;
         let sites = frozen.map_or(present, |(sites, _)| sites);
-        let wants = |hello: &Hello| threshold_of(sites, hello.min_sites, hello.colluders);
-        let most = hellos.iter().max_by_key(|(_, hello)| wants(hello));
-        match most.filter(|(_, hello)| wants(hello) > present) {
-            Some((name, _)) => drop(hellos.remove(&name.clone())),
+        let left_out = too_demanding(&hellos, sites).or_else(|| unlike_in_noise(&hellos, sites));
+        match left_out {
+            Some(names) => hellos.retain(|name, _| !names.contains(name)),
             None => return (hellos, weight_bits),
         }
     }
+}
+
+fn wants(hello: &Hello, sites: u32) -> u32 {
+    threshold_of(sites, hello.min_sites, hello.colluders)
+}
+
+/// Whoever wants more sites in a sum than there are, the most demanding first.
+fn too_demanding(hellos: &BTreeMap<String, Hello>, sites: u32) -> Option<BTreeSet<String>> {
+    let most = hellos.iter().max_by_key(|(_, hello)| wants(hello, sites))?;
+    (wants(most.1, sites) > hellos.len() as u32).then(|| BTreeSet::from([most.0.clone()]))
+}
+
+/// Where noise is shared a site takes no part if too many add less than it does. Those few who keep more
+/// others away are left out; or the one who asks for most.
+fn unlike_in_noise(hellos: &BTreeMap<String, Hello>, sites: u32) -> Option<BTreeSet<String>> {
+    let t = hellos.values().map(|hello| wants(hello, sites)).max()?;
+    let quieter = |noise: u64| hellos.iter().filter(move |(_, hello)| hello.noise < noise);
+    let refuses = |hello: &Hello| {
+        let short = quieter(hello.noise).count() as u32;
+        hello.shares && t < hello.min_sites.saturating_add(short)
+    };
+    let refusing: Vec<_> = hellos.iter().filter(|(_, hello)| refuses(hello)).collect();
+    let least = refusing.iter().map(|(_, hello)| hello.noise).min()?;
+    let quiet: BTreeSet<String> = quieter(least).map(|(name, _)| name.clone()).collect();
+    if quiet.len() < refusing.len() {
+        return Some(quiet);
+    }
+    let loudest = refusing.into_iter().max_by_key(|(_, hello)| hello.noise)?;
+    Some(BTreeSet::from([loudest.0.clone()]))
 }
 
 /// What most have; of several, the largest.
