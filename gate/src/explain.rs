@@ -347,17 +347,14 @@ fn what_leaves(chain: &Chain, rounds: u32) -> String {
     }
     let records = chain.dataset.records;
     let weight = match (chain.weight(), &chain.seal) {
-        (Weight::Records, None) => {
-            format!(" Beside them leaves the declared number of records, {records}.")
-        }
         (Weight::Records, Some(_)) if chain.kind() == DataKind::WeightDiff => format!(
             " They are multiplied by the declared number of records, {records}, under the seal; its size, \
              up to a power of two, and the sum over all sites are seen."
         ),
-        (Weight::Records, Some(_)) => format!(
-            " The declared number of records, {records}, is under the seal too; the sum over all sites is \
-             seen."
-        ),
+        // Of sums over records it tells how large they can be, and is said before a seal is made.
+        (Weight::Records, _) => {
+            format!(" Beside them leaves the declared number of records, {records}.")
+        }
         (Weight::Equal, Some(_)) => " Every site's update counts once in the sum.".to_owned(),
         (Weight::Equal, None) => String::new(),
     };

@@ -89,6 +89,8 @@ fn a_sealed_letter_has_both_views() {
     assert!(text.contains("the larger of 4 and ⌊(n + 1)/2⌋ + 1"), "{text}");
     assert!(text.contains("enough when 3 honest sites are in the sum"), "{text}");
     assert!(text.contains("with its own share alone: ε = 1"), "{text}");
+    // What a site announces of its sums' size tells how many records they are over.
+    assert!(text.contains("Beside them leaves the declared number of records, 100."), "{text}");
 }
 
 #[test]
