@@ -145,6 +145,7 @@ fn a_curve_is_bought_sealed() {
     for protect in seals {
         let said = sealed_by(protect).privet(&["run", "demo/job-with-curve.toml", "--json"]);
         let result = said.json();
+        assert_eq!(result.get("error"), None, "{protect}");
         let points = result["curve"].as_array().unwrap();
         assert_eq!((points.len(), result.get("curve_error")), (8, None), "{protect}");
         let accuracy = |point: &serde_json::Value| point["accuracy"].as_f64();

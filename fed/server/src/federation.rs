@@ -220,19 +220,19 @@ impl Federation {
         self.change(|state| state.mail.out.insert(to.to_owned(), frame));
     }
 
-    /// The next answer to a frame.
-    pub(crate) fn answer(&self) -> Option<(String, Vec<u8>)> {
-        self.lock().mail.answers.pop_front()
-    }
-
-    /// Whether one of these sites has a frame to answer, and can.
-    pub(crate) fn awaits(&self, sites: &BTreeSet<String>) -> bool {
-        let state = self.lock();
-        sites.iter().any(|name| {
+    /// The next answer to a frame; `None` inside where none of these sites can still give one. Asked in
+    /// one look: an answer that comes between two looks would be neither here nor awaited.
+    pub(crate) fn answer(&self, sites: &BTreeSet<String>) -> Option<Option<(String, Vec<u8>)>> {
+        let mut state = self.lock();
+        if let Some(answer) = state.mail.answers.pop_front() {
+            return Some(Some(answer));
+        }
+        let awaited = sites.iter().any(|name| {
             let refused = state.sites.get(name).is_some_and(|site| site.refused.is_some());
             let gone = state.connections.get(name).is_none_or(Connections::gone);
             state.mail.out.contains_key(name) && !refused && !gone
-        })
+        });
+        (!awaited).then_some(None)
     }
 
     /// Takes back the frames that these sites have not answered, and gives whose they were.

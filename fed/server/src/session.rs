@@ -61,11 +61,8 @@ impl Channel for Exchange<'_> {
 
     fn receive(&mut self) -> Option<(String, Vec<u8>)> {
         let (federation, cancel) = (self.federation, self.cancel);
-        let done = || match federation.answer() {
-            Some(answer) => Some(Some(answer)),
-            None if !federation.awaits(&self.sent) || cancel.is_cancelled() => Some(None),
-            None => None,
-        };
+        let done =
+            || federation.answer(&self.sent).or_else(|| cancel.is_cancelled().then_some(None));
         // Looks at the flag often enough for a stop to feel immediate.
         while Instant::now() < self.until {
             let step = self.until.min(Instant::now() + Duration::from_millis(200));
