@@ -104,6 +104,11 @@ codes! {
     Equivocation = "equivocation", 3, "sites were told of different sums: look at the server";
     SurvivorsChanged = "survivors-changed", 3, "this site's rule wants every sum over the same sites: bring the missing ones back";
     StateRolledBack = "state-rolled-back", 3, "restore the newest copy of the site's folder, or start the job anew";
+    // Decided by set intersection.
+    TermsMismatch = "terms-mismatch", 3, "use the same job at all sites";
+    NormalisationMismatch = "normalisation-mismatch", 3, "name the same key columns and the same `normalise` at all sites";
+    CannotCount = "cannot-count", 3, "use `protocol = \"ecdh\"` or `\"auto\"`: it counts before it shows";
+    PeerCheated = "peer-cheated", 3, "the other site did not follow the protocol; look at it before trying again";
     Cancelled = "cancelled", 130, "start again with `--resume`";
 }
 

@@ -12,5 +12,5 @@ pub mod transcript;
 pub use backend::Backend;
 pub use codec::{DecodeError, Reader, Writer};
 pub use signing::{PublicKey, Signature, SigningKey};
-pub use stream::{Seed, Words};
+pub use stream::{NoEntropy, Seed, Words};
 pub use transcript::{Digest, Transcript};

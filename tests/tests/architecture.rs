@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("privet-filters", &["privet-core"]),
     ("privet-dp", &["privet-core", "privet-crypto", "privet-store"]),
     ("privet-he", &["privet-core", "privet-crypto", "privet-store"]),
+    ("privet-psi", &["privet-core", "privet-crypto", "privet-store"]),
     ("privet-he-crosscheck", &["privet-he", "privet-crypto"]),
     ("privet-gate", &["privet-core", "privet-crypto", "privet-store"]),
     ("privet-wire", &["privet-core", "privet-crypto", "privet-gate"]),

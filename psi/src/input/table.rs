@@ -1,0 +1,282 @@
+//! A file of rows: read into items, and later its matching rows written.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use csv::ByteRecord;
+
+use crate::input::error::{InputError, UnknownDuplicates, nearest};
+use crate::input::normalise::Pipeline;
+use crate::input::rows::{BUFFER, Rows, Stamp, delimiter};
+use crate::input::seen::Seen;
+
+/// Rows whose keys are looked up together.
+const BATCH: usize = 32;
+
+/// What becomes of rows whose key an earlier row has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Duplicates {
+    /// The first row of a key stands for all.
+    #[default]
+    Dedupe,
+    /// The file is refused.
+    Refuse,
+}
+
+impl FromStr for Duplicates {
+    type Err = UnknownDuplicates;
+
+    fn from_str(word: &str) -> Result<Self, UnknownDuplicates> {
+        match word {
+            "dedupe" => Ok(Self::Dedupe),
+            "refuse" => Ok(Self::Refuse),
+            _ => Err(UnknownDuplicates(word.to_owned())),
+        }
+    }
+}
+
+/// A file and what of it is compared.
+///
+/// Its fields are separated by tabs if its name ends in `.tsv` or `.tab`, and by commas otherwise;
+/// both may be quoted. The first line names the columns. A line with nothing on it is no row.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Its key columns. A key is their fields in this order; other sites may name them otherwise.
+    pub columns: Vec<String>,
+    /// What is done to each field of a key.
+    pub pipeline: Pipeline,
+    /// What becomes of rows whose key an earlier row has.
+    pub duplicates: Duplicates,
+}
+
+/// The different keys of a file. They are as private as the file: see the module.
+#[derive(Clone, Default)]
+pub struct Items {
+    /// The digest of each, in the order of their first rows.
+    pub digests: Vec<[u8; 32]>,
+    /// The number of the first row of each; the first row after the header is row 0.
+    pub rows: Vec<u64>,
+    /// Rows whose key an earlier row has.
+    pub duplicates: u64,
+    /// Rows without a key: every field of it is empty when normalised. They match nothing.
+    pub blank: u64,
+    /// Of the file when it was opened.
+    stamp: Option<Stamp>,
+}
+
+/// Numbers only.
+impl std::fmt::Debug for Items {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { digests, duplicates, blank, .. } = self;
+        let items = digests.len();
+        write!(f, "Items {{ {items} items, {duplicates} duplicates, {blank} blank }}")
+    }
+}
+
+impl Source {
+    /// Reads the file once. `progress` is told how many bytes were read so far.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not such a file, or has duplicates that are refused.
+    pub fn read(&self, progress: &mut dyn FnMut(u64)) -> Result<Items, InputError> {
+        self.read_at_most(u32::MAX as usize, progress)
+    }
+
+    pub(super) fn read_at_most(
+        &self,
+        most: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Items, InputError> {
+        let mut table = Table::open(self)?;
+        let mut items = Items { stamp: Some(table.rows.stamp), ..Items::default() };
+        let (mut seen, mut row, mut told) = (Seen::new(), 0, 0);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let more = table.next()?;
+            if batch.len() == BATCH || !more {
+                seen.expect(batch.iter().map(|(digest, _)| digest));
+                for (digest, row) in batch.drain(..) {
+                    if !seen.insert(&mut items.digests, digest) {
+                        items.duplicates += 1;
+                    } else if items.rows.len() == most {
+                        return Err(InputError::TooMany);
+                    } else {
+                        items.rows.push(row);
+                    }
+                }
+            }
+            if !more {
+                break;
+            }
+            match table.key() {
+                Some(digest) => batch.push((digest, row)),
+                None => items.blank += 1,
+            }
+            row += 1;
+            let read = table.rows.bytes();
+            if read >= told + BUFFER as u64 {
+                told = read;
+                progress(read);
+            }
+        }
+        progress(table.rows.bytes());
+        match self.duplicates {
+            Duplicates::Refuse if items.duplicates > 0 => {
+                Err(InputError::Duplicates { count: items.duplicates })
+            }
+            _ => Ok(items),
+        }
+    }
+
+    /// Writes the header and the rows of the items that match, all their columns, in the order and
+    /// with the delimiter of this file; also when there are none. Returns how many rows. `out` is
+    /// there whole or stays as it was.
+    ///
+    /// # Errors
+    /// When the file is not the one that `items` are of, `matching` has another length than they, or
+    /// a file cannot be read or written.
+    pub fn write_rows(
+        &self,
+        items: &Items,
+        matching: &[bool],
+        out: &Path,
+    ) -> Result<u64, InputError> {
+        let (count, answers) = (items.digests.len(), matching.len());
+        if count != answers {
+            return Err(InputError::Answers { items: count, answers });
+        }
+        let table = Table::open(self)?;
+        if items.stamp.is_some_and(|stamp| stamp != table.rows.stamp) {
+            return Err(InputError::Changed);
+        }
+        if let (Ok(from), Ok(to)) = (self.path.canonicalize(), out.canonicalize())
+            && from == to
+        {
+            return Err(InputError::SameFile);
+        }
+        // A pipe or a terminal cannot be replaced by a file.
+        if out.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return table.copy(items, matching, out);
+        }
+        let mut part = out.as_os_str().to_owned();
+        part.push(".part");
+        let written = table.copy(items, matching, part.as_ref()).and_then(|rows| {
+            std::fs::rename(&part, out).map_err(|error| InputError::writing(&error))?;
+            Ok(rows)
+        });
+        if written.is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+        written
+    }
+}
+
+/// An open file of which the header was read.
+struct Table<'a> {
+    source: &'a Source,
+    rows: Rows<'a>,
+    header: ByteRecord,
+    /// Where the key columns are.
+    columns: Vec<usize>,
+    /// The row read last.
+    row: ByteRecord,
+    hasher: blake3::Hasher,
+}
+
+impl<'a> Table<'a> {
+    fn open(source: &'a Source) -> Result<Self, InputError> {
+        let (mut rows, mut header) = (Rows::open(&source.path)?, ByteRecord::new());
+        if !rows.next(&mut header)? {
+            return Err(InputError::NoHeader);
+        }
+        let columns = places(&source.columns, &header)?;
+        let hasher = blake3::Hasher::new_derive_key("privet/psi/item/v1");
+        Ok(Self { source, rows, header, columns, row: ByteRecord::new(), hasher })
+    }
+
+    /// Reads a row; whether there was one.
+    fn next(&mut self) -> Result<bool, InputError> {
+        self.rows.next(&mut self.row)
+    }
+
+    /// The digest of this row's key: of how many fields there are, and of each with its length, so
+    /// that no two keys give the same bytes. A row without a key has none.
+    fn key(&mut self) -> Option<[u8; 32]> {
+        let mut blank = true;
+        self.hasher.reset();
+        self.hasher.update(&(self.columns.len() as u64).to_le_bytes());
+        for &column in &self.columns {
+            let field = self.source.pipeline.apply(self.row.get(column).unwrap_or_default());
+            blank &= field.is_empty();
+            self.hasher.update(&(field.len() as u64).to_le_bytes());
+            self.hasher.update(&field);
+        }
+        (!blank).then(|| *self.hasher.finalize().as_bytes())
+    }
+
+    /// Writes the header and the matching rows, which are those that the items were made of.
+    fn copy(mut self, items: &Items, matching: &[bool], out: &Path) -> Result<u64, InputError> {
+        let file = File::create(out).map_err(|error| InputError::writing(&error))?;
+        let mut writer = csv::WriterBuilder::new()
+            .delimiter(delimiter(&self.source.path))
+            .buffer_capacity(BUFFER)
+            .from_writer(&file);
+        writer.write_byte_record(&self.header).map_err(unwritable)?;
+        let (mut read, mut written) = (0, 0);
+        let keys = items.rows.iter().zip(&items.digests).zip(matching);
+        for ((&row, digest), _) in keys.filter(|(_, matches)| **matches) {
+            while read <= row {
+                if !self.next()? {
+                    return Err(InputError::Changed);
+                }
+                read += 1;
+            }
+            if self.key().as_ref() != Some(digest) {
+                return Err(InputError::Changed);
+            }
+            writer.write_byte_record(&self.row).map_err(unwritable)?;
+            written += 1;
+        }
+        writer.flush().map_err(|error| InputError::writing(&error))?;
+        drop(writer);
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            file.sync_all().map_err(|error| InputError::writing(&error))?;
+        }
+        Ok(written)
+    }
+}
+
+/// Where the key columns are in the header.
+fn places(columns: &[String], header: &ByteRecord) -> Result<Vec<usize>, InputError> {
+    if columns.is_empty() {
+        return Err(InputError::NoColumn);
+    }
+    let place = |(i, column): (usize, &String)| {
+        if columns.iter().take(i).any(|before| before == column) {
+            return Err(InputError::SameColumnTwice { column: column.clone() });
+        }
+        let mut found = header.iter().enumerate().filter(|(_, name)| *name == column.as_bytes());
+        match (found.next(), found.next()) {
+            (Some((place, _)), None) => Ok(place),
+            (Some(_), Some(_)) => Err(InputError::AmbiguousColumn { column: column.clone() }),
+            (None, _) => {
+                let names = header.iter().filter_map(|name| std::str::from_utf8(name).ok());
+                let nearest = nearest(column, names).map(str::to_owned);
+                let (column, has) = (column.clone(), header.len());
+                Err(InputError::MissingColumn { column, has, nearest })
+            }
+        }
+    };
+    columns.iter().enumerate().map(place).collect()
+}
+
+/// Of an error only its kind: its text may hold fields.
+fn unwritable(error: csv::Error) -> InputError {
+    match error.kind() {
+        csv::ErrorKind::Io(error) => InputError::writing(error),
+        _ => InputError::Unwritable { kind: std::io::ErrorKind::InvalidData },
+    }
+}

@@ -1,0 +1,331 @@
+//! Three sites or more: a leader learns which of its items all others have, and nothing of smaller intersections
+//! (Kolesnikov, Matania, Pinkas, Rosulek, Trieu, CCS 2017: zero-sharing, in the augmented semi-honest model).
+//!
+//! ```text
+//!   every pair     a key, so that shares sᵢ(x) of all sites sum to zero at every x
+//!   leader – i     OPRF: the leader has Fᵢ of its items, i of its own
+//!   i ─▶ leader    Qᵢ, an OKVS of x ↦ sᵢ(x) + Fᵢ(x), random elsewhere
+//!   leader         z(x) = s₀(x) + Σ (Qᵢ(x) + Fᵢ(x)): zero where all have x, random elsewhere
+//! ```
+//! Where the size comes first a first peer, the masker, adds a secret m(x) to its Q, so that z(x) = m(x) where all
+//! have x and the leader cannot tell. Masker and leader send hashes of m and of z, sorted, to a second peer, the
+//! counter; it learns how many agree and not of what; it tells all, and the leader which, once all guards agree.
+//!
+//! **Under collusion**: the leader with some peers learns what it has in common with all the others. The counter
+//! with the leader or with the masker learns rows before guards are asked. Nobody else learns more than is shown.
+
+use privet_core::Reason;
+use privet_crypto::Transcript;
+use rayon::prelude::*;
+use zeroize::Zeroizing;
+
+use crate::pipe::{Pipe, malformed};
+use crate::prf;
+use crate::records::{Record, Records};
+use crate::run::{Common, Pipes, Shown, pipe, together};
+use crate::session::{Random, Session, first_half};
+use crate::tags::{self, Shape, Tagger, pack, unpack};
+use crate::terms::{Guard, Reveal};
+use crate::vole::params::{Bins, tag_bits};
+use crate::vole::{ATTEMPTS, Permutation, Prg, Rows, decode, encode, first_of};
+
+/// Who does what where the size comes first.
+fn masker(common: &Common<'_>) -> usize {
+    usize::from(common.plan.leader == 0)
+}
+
+fn counter(common: &Common<'_>) -> usize {
+    (0..).filter(|&site| site != common.plan.leader).nth(1).unwrap_or_default()
+}
+
+/// Bins of the OKVS of a peer; all OKVS of the run are priced together.
+fn bins(common: &Common<'_>, peer: usize) -> Bins {
+    let sites = common.plan.sizes.len();
+    Bins::of(common.plan.sizes[peer], sites.next_power_of_two().trailing_zeros())
+}
+
+/// Rows of a peer's OKVS.
+fn rows<'a>(permutation: &'a Permutation, bins: &Bins, attempt: u8) -> Rows<'a> {
+    Rows { permutation, bin: bins.each, attempt }
+}
+
+fn row_function(session: &Session) -> Permutation {
+    Permutation::new(session.key("star/rows", 0))
+}
+
+/// Functions of pairs of sites, whose sum over all sites is zero everywhere.
+struct ZeroShare(Vec<Permutation>);
+
+impl ZeroShare {
+    /// Agrees on a key with every other site; links are private to their ends.
+    fn agree(
+        common: &Common<'_>,
+        pipes: &mut Pipes<'_>,
+        random: &mut Random,
+    ) -> Result<Self, Reason> {
+        let mut own = Zeroizing::new(Vec::new());
+        for pipe in pipes.iter_mut().flatten() {
+            let part: [u8; 32] = random.bytes();
+            pipe.write(&part)?;
+            pipe.flush()?;
+            own.push(part);
+        }
+        let mut functions = Vec::new();
+        let peers =
+            pipes.iter_mut().enumerate().filter_map(|(at, pipe)| Some((at, pipe.as_mut()?)));
+        for ((peer, pipe), own) in peers.zip(own.iter()) {
+            let theirs = Zeroizing::new(pipe.array::<32>()?);
+            let parts = if common.me < peer { [own, &theirs] } else { [&*theirs, own] };
+            let transcript: Transcript = common.with(peer).transcript("privet/psi/zero-share/v1");
+            let digest = transcript.bytes(parts[0]).bytes(parts[1]).finish();
+            functions.push(Permutation::new(first_half(&digest.0)));
+        }
+        Ok(Self(functions))
+    }
+
+    /// This site's share at records.
+    fn at(&self, records: &[Record]) -> Zeroizing<Vec<u128>> {
+        let mut sum = Zeroizing::new(vec![0; records.len()]);
+        self.0.iter().for_each(|function| add_function(function, records, &mut sum));
+        sum
+    }
+}
+
+/// Adds π(key) ⊕ key of each record.
+fn add_function(function: &Permutation, records: &[Record], to: &mut [u128]) {
+    let mut keys: Zeroizing<Vec<u128>> =
+        Zeroizing::new(records.iter().map(|record| record.key).collect());
+    function.apply(&mut keys);
+    for ((to, value), record) in to.iter_mut().zip(keys.iter()).zip(records) {
+        *to ^= value ^ record.key;
+    }
+}
+
+pub(crate) fn run(
+    common: &Common<'_>,
+    guard: &mut dyn Guard,
+    pipes: &mut Pipes<'_>,
+    random: &mut Random,
+) -> Result<Shown, Reason> {
+    let shares = ZeroShare::agree(common, pipes, random)?;
+    match common.me == common.plan.leader {
+        true => lead(common, guard, pipes, &shares),
+        false => follow(common, guard, pipes, random, &shares),
+    }
+}
+
+/// What the leader has of a peer.
+struct OfPeer {
+    peer: usize,
+    /// F of the leader's items.
+    values: Zeroizing<Vec<u128>>,
+    /// Q + F at them.
+    sums: Zeroizing<Vec<u128>>,
+}
+
+fn ask(
+    common: &Common<'_>,
+    peer: usize,
+    link: &mut Pipe<'_>,
+    random: &mut Random,
+) -> Result<OfPeer, Reason> {
+    let mut session = common.with(peer);
+    let values = prf::evaluate(common, &mut session, link, random)?;
+    let bins = bins(common, peer);
+    let records = Records::new(&common.session, common.items, bins.count);
+    let permutation = row_function(&common.session);
+    let mut sums = values.clone();
+    let [attempt] = link.array()?;
+    if attempt >= ATTEMPTS {
+        return Err(malformed("an attempt beyond the last"));
+    }
+    let rows = rows(&permutation, &bins, attempt);
+    let mut cells = vec![0; bins.each.cells() as usize];
+    for bin in 0..bins.count {
+        link.read_blocks(&mut cells)?;
+        let at = records.bin(bin);
+        let mut decoded = vec![0; at.len()];
+        decode(&rows, &cells, &records.all[at.clone()], &mut decoded);
+        for (value, place) in decoded.into_iter().zip(&records.origin[at]) {
+            sums[*place as usize] ^= value;
+        }
+    }
+    Ok(OfPeer { peer, values, sums })
+}
+
+/// Tags that are counted.
+fn counted(common: &Common<'_>, of: usize) -> Shape {
+    let sizes = &common.plan.sizes;
+    let bits = tag_bits(sizes[masker(common)], sizes[common.plan.leader]);
+    Shape { count: sizes[of], bits }
+}
+
+/// Tags by which a peer is shown its common items.
+fn shown(common: &Common<'_>, peer: usize, count: u64) -> Shape {
+    let sizes = &common.plan.sizes;
+    Shape { count, bits: tag_bits(sizes[peer], sizes[common.plan.leader]) }
+}
+
+fn lead(
+    common: &Common<'_>,
+    guard: &mut dyn Guard,
+    pipes: &mut Pipes<'_>,
+    shares: &ZeroShare,
+) -> Result<Shown, Reason> {
+    let answers: Vec<Result<OfPeer, Reason>> = std::thread::scope(|scope| {
+        let linked =
+            pipes.iter_mut().enumerate().filter_map(|(at, pipe)| Some((at, pipe.as_mut()?)));
+        let threads: Vec<_> = linked
+            .map(|(peer, link)| {
+                scope.spawn(move || ask(common, peer, link, &mut Random::from_os()?))
+            })
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let answers: Vec<OfPeer> = answers.into_iter().collect::<Result<_, _>>()?;
+    let records = Records::new(&common.session, common.items, 1);
+    let mut z = Zeroizing::new(vec![0; common.items.len()]);
+    for (share, place) in shares.at(&records.all).iter().zip(&records.origin) {
+        z[*place as usize] ^= share;
+    }
+    for answer in &answers {
+        z.iter_mut().zip(answer.sums.iter()).for_each(|(z, sum)| *z ^= sum);
+    }
+    let found: Vec<usize> = match common.plan.counts {
+        false => (0..z.len()).filter(|place| z[*place] == 0).collect(),
+        true => {
+            let shape = counted(common, common.me);
+            let sorted = Tagger::new(&common.session).sorted(&shape, &z);
+            tags::write(pipe(pipes, counter(common))?, &shape, &sorted)?;
+            let size = hear_size(common, guard, pipes)?;
+            if common.terms.reveal == Reveal::Size {
+                return Ok((Some(size), None));
+            }
+            let link = pipe(pipes, counter(common))?;
+            let places = unpack(&link.bytes(sorted.len().div_ceil(8))?, sorted.len())?;
+            places.into_iter().map(|at| sorted[at].1 as usize).collect()
+        }
+    };
+    if common.terms.reveal == Reveal::All {
+        for OfPeer { peer, values, .. } in &answers {
+            let shape = shown(common, *peer, found.len() as u64);
+            let common_values: Vec<u128> = found.iter().map(|place| values[*place]).collect();
+            let sorted = Tagger::new(&common.with(*peer)).sorted(&shape, &common_values);
+            let link = pipe(pipes, *peer)?;
+            link.write(&shape.count.to_le_bytes())?;
+            tags::write(link, &shape, &sorted)?;
+        }
+    }
+    let size = found.len() as u64;
+    Ok((Some(size), Some(common.flags(found))))
+}
+
+/// The size, from the counter, to this site's guard.
+fn hear_size(
+    common: &Common<'_>,
+    guard: &mut dyn Guard,
+    pipes: &mut Pipes<'_>,
+) -> Result<u64, Reason> {
+    let size = u64::from_le_bytes(pipe(pipes, counter(common))?.array()?);
+    let verdict = guard.common(size);
+    together(pipes, verdict)?;
+    Ok(size)
+}
+
+fn follow(
+    common: &Common<'_>,
+    guard: &mut dyn Guard,
+    pipes: &mut Pipes<'_>,
+    random: &mut Random,
+    shares: &ZeroShare,
+) -> Result<Shown, Reason> {
+    let leader = common.plan.leader;
+    let mut session = common.with(leader);
+    let tagger = Tagger::new(&session);
+    let values = prf::answer(common, &mut session, pipe(pipes, leader)?, random)?;
+
+    let bins = bins(common, common.me);
+    let records = Records::new(&common.session, common.items, bins.count);
+    let mut programmed = shares.at(&records.all);
+    for (value, place) in programmed.iter_mut().zip(&records.origin) {
+        *value ^= values[*place as usize];
+    }
+    let masks = (common.plan.counts && common.me == masker(common)).then(|| {
+        let mut masks = Zeroizing::new(vec![0; records.all.len()]);
+        add_function(&Permutation::new(random.block()), &records.all, &mut masks);
+        masks
+    });
+    if let Some(masks) = &masks {
+        programmed.iter_mut().zip(masks.iter()).for_each(|(value, mask)| *value ^= mask);
+    }
+    let (permutation, free) = (row_function(&common.session), Prg::new(random.block()));
+    let (attempt, cells) = first_of(|attempt| {
+        let rows = rows(&permutation, &bins, attempt);
+        let of = |bin: u64| {
+            let at = records.bin(bin);
+            let free = (&free, u32::from(attempt) << 24 | bin as u32);
+            encode(&rows, &records.all[at.clone()], &programmed[at], Some(free))
+        };
+        let cells: Result<Vec<_>, _> = (0..bins.count).into_par_iter().map(of).collect();
+        cells.map(|cells| (attempt, cells))
+    })?;
+    let link = pipe(pipes, leader)?;
+    link.write(&[attempt])?;
+    cells.iter().try_for_each(|cells| link.write_blocks(cells))?;
+    link.flush()?;
+
+    let mut told = None;
+    if common.plan.counts {
+        if let Some(masks) = masks {
+            let shape = counted(common, common.me);
+            let sorted = Tagger::new(&common.session).sorted(&shape, &masks);
+            tags::write(pipe(pipes, counter(common))?, &shape, &sorted)?;
+        }
+        let size = match common.me == counter(common) {
+            true => count(common, guard, pipes)?,
+            false => hear_size(common, guard, pipes)?,
+        };
+        if common.terms.reveal == Reveal::Size {
+            return Ok((Some(size), None));
+        }
+        told = Some(size);
+    }
+    if common.terms.reveal == Reveal::First {
+        return Ok((None, None));
+    }
+    let link = pipe(pipes, leader)?;
+    let count = u64::from_le_bytes(link.array()?);
+    let most = common.plan.sizes.iter().copied().min().unwrap_or_default();
+    if count > most || told.is_some_and(|told| told != count) {
+        return Err(malformed("another number of common items than there can be"));
+    }
+    let shape = shown(common, common.me, count);
+    let tags = tags::read(link, &shape)?;
+    let found = tags::matches(&tagger.sorted(&shape, &values), &tags);
+    Ok((Some(count), Some(common.flags(found.iter().map(|(place, _)| *place as usize)))))
+}
+
+/// Counts for all, and tells the leader which once all guards agree.
+fn count(common: &Common<'_>, guard: &mut dyn Guard, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
+    let (masker, leader) = (masker(common), common.plan.leader);
+    let masks = tags::read(pipe(pipes, masker)?, &counted(common, masker))?;
+    let sums = tags::read(pipe(pipes, leader)?, &counted(common, leader))?;
+    let mut found = tags::matches(&tags::placed(&sums), &masks);
+    found.dedup_by_key(|(place, _)| *place);
+    let size = found.len() as u64;
+    for pipe in pipes.iter_mut().flatten() {
+        pipe.write(&size.to_le_bytes())?;
+        pipe.flush()?;
+    }
+    let verdict = guard.common(size);
+    together(pipes, verdict)?;
+    if common.terms.reveal != Reveal::Size {
+        let link = pipe(pipes, leader)?;
+        link.write(&pack(sums.len(), found.iter().map(|(place, _)| *place)))?;
+        link.flush()?;
+    }
+    Ok(size)
+}

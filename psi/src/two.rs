@@ -1,0 +1,147 @@
+//! Two sites: one evaluates the other's PRF at its items and compares.
+//!
+//! ```text
+//!   R: F of its items   ◀── OPRF ──▶   S: F of its items
+//!   R ◀── sorted tags ── S
+//!   where the size comes first:  R ── how many ──▶ S;  both ask their guards;  R ◀── the order ── S
+//!   R ── which tags ──▶ S, where S is to learn its rows
+//! ```
+//! The size comes first under `ecdh` alone: S answers shuffled, and R counts without knowing which.
+
+use privet_core::Reason;
+
+use crate::ecdh;
+use crate::pipe::{cheated, malformed};
+use crate::prf;
+use crate::run::{Common, Pipes, Shown, pipe, together};
+use crate::session::Random;
+use crate::tags::{self, Shape, Tagger, pack, unpack};
+use crate::terms::{Guard, Reveal};
+use crate::vole::params::{COMPUTATIONAL, tag_bits};
+
+pub(crate) fn run(
+    common: &Common<'_>,
+    guard: &mut dyn Guard,
+    pipes: &mut Pipes<'_>,
+    random: &mut Random,
+) -> Result<Shown, Reason> {
+    match common.me == common.plan.leader {
+        true => evaluate(common, guard, pipes, random),
+        false => answer(common, guard, pipes, random),
+    }
+}
+
+/// Tags of the side that answers.
+fn shape(common: &Common<'_>) -> Shape {
+    let sizes = &common.plan.sizes;
+    let bits = match common.terms.malicious {
+        true => COMPUTATIONAL,
+        false => tag_bits(sizes[0], sizes[1]),
+    };
+    Shape { count: sizes[1 - common.plan.leader], bits }
+}
+
+/// The side that compares.
+fn evaluate(
+    common: &Common<'_>,
+    guard: &mut dyn Guard,
+    pipes: &mut Pipes<'_>,
+    random: &mut Random,
+) -> Result<Shown, Reason> {
+    let peer = 1 - common.me;
+    let mut session = common.with(peer);
+    let (tagger, shape) = (Tagger::new(&session), shape(common));
+    let link = pipe(pipes, peer)?;
+    let (values, shuffled) = match common.plan.counts {
+        true => ecdh::receive(&mut session, link, random, common.items, true)?.parts(),
+        false => (prf::evaluate(common, &mut session, link, random)?, None),
+    };
+    let theirs = tags::read(link, &shape)?;
+    let mut found = tags::matches(&tagger.sorted(&shape, &values), &theirs);
+    // Equal tags of a peer are one item; shown in the order of its tags.
+    found.dedup_by_key(|(place, _)| *place);
+    found.sort_unstable_by_key(|(_, at)| *at);
+    let size = found.len() as u64;
+    let mut order = None;
+    if common.plan.counts {
+        link.write(&size.to_le_bytes())?;
+        let verdict = guard.common(size);
+        together(pipes, verdict)?;
+        if common.terms.reveal == Reveal::Size {
+            return Ok((Some(size), None));
+        }
+    }
+    let link = pipe(pipes, peer)?;
+    if let Some(shuffled) = shuffled {
+        order = Some(shuffled.order(&link.array()?)?);
+    }
+    if common.terms.reveal == Reveal::All {
+        link.write(&pack(theirs.len(), found.iter().map(|(_, at)| *at)))?;
+        if common.terms.malicious {
+            // A value cannot be made up from its tag.
+            let shown: Vec<u128> = found.iter().map(|(place, _)| values[*place as usize]).collect();
+            link.write_blocks(&shown)?;
+        }
+        link.flush()?;
+    }
+    let row = |place: u32| order.as_ref().map_or(place, |order: &Vec<u32>| order[place as usize]);
+    let flags = common.flags(found.iter().map(|(place, _)| row(*place) as usize));
+    Ok((Some(size), Some(flags)))
+}
+
+/// The side whose PRF it is.
+fn answer(
+    common: &Common<'_>,
+    guard: &mut dyn Guard,
+    pipes: &mut Pipes<'_>,
+    random: &mut Random,
+) -> Result<Shown, Reason> {
+    let peer = 1 - common.me;
+    let mut session = common.with(peer);
+    let (tagger, shape) = (Tagger::new(&session), shape(common));
+    let link = pipe(pipes, peer)?;
+    let (values, seed) = match common.plan.counts {
+        true => {
+            let asked = common.plan.sizes[peer] as usize;
+            ecdh::send(&mut session, link, random, common.items, asked, true)?.parts()
+        }
+        false => (prf::answer(common, &mut session, link, random)?, None),
+    };
+    let sorted = tagger.sorted(&shape, &values);
+    tags::write(link, &shape, &sorted)?;
+    let mut told = None;
+    if common.plan.counts {
+        let size = u64::from_le_bytes(link.array()?);
+        if size > common.plan.sizes[peer].min(shape.count) {
+            return Err(malformed("more common items than one of the sets has"));
+        }
+        told = Some(size);
+        let verdict = guard.common(size);
+        together(pipes, verdict)?;
+        if common.terms.reveal == Reveal::Size {
+            return Ok((told, None));
+        }
+    }
+    let link = pipe(pipes, peer)?;
+    if let Some(seed) = &seed {
+        link.write(&seed[..])?;
+        link.flush()?;
+    }
+    if common.terms.reveal == Reveal::First {
+        // Its guard was told; its owner is not.
+        return Ok((None, None));
+    }
+    let places = unpack(&link.bytes(sorted.len().div_ceil(8))?, sorted.len())?;
+    if common.terms.malicious {
+        for (at, shown) in places.iter().zip(link.blocks(places.len())?) {
+            if values[sorted[*at].1 as usize] != shown {
+                return Err(cheated("it shows an item without the value that it has there"));
+            }
+        }
+    }
+    if told.is_some_and(|told| told != places.len() as u64) {
+        return Err(cheated("it shows another number of items than it told"));
+    }
+    let flags = common.flags(places.iter().map(|at| sorted[*at].1 as usize));
+    Ok((Some(places.len() as u64), Some(flags)))
+}
