@@ -27,7 +27,7 @@ struct Cli {
 const FOUR: &str = "Start here:
   run an example       privet init hospitals demo && privet run demo/job.toml
   check a policy       privet policy explain demo/sites/north.toml --job demo/job.toml
-  intersect two files  privet psi local --sites a.csv b.csv --column email   (not built yet)
+  intersect two files  privet psi local --sites a.csv b.csv --column email
   benchmark            privet bench fed --params 1000000 --sites 10 --rounds 5";
 
 #[derive(Subcommand)]
@@ -48,9 +48,8 @@ enum Command {
     Bench(cmd::bench::Command),
     #[command(subcommand)]
     Dp(cmd::dp::Command),
-    /// Set intersection. Not built in this version.
-    #[command(hide = true)]
-    Psi(cmd::not_built::Args),
+    #[command(subcommand)]
+    Psi(cmd::psi::Command),
     /// Attestation evidence. Not built in this version.
     #[command(hide = true)]
     Attest(cmd::not_built::Args),
@@ -85,7 +84,7 @@ fn main() -> ExitCode {
         Command::Audit(command) => cmd::audit::main(&command, &out),
         Command::Bench(command) => cmd::bench::main(&command, &out),
         Command::Dp(command) => cmd::dp::main(&command, &out),
-        Command::Psi(_) => cmd::not_built::main("psi"),
+        Command::Psi(command) => cmd::psi::main(&command, &out),
         Command::Attest(_) => cmd::not_built::main("attest"),
     };
     match ended {

@@ -54,6 +54,11 @@ impl Failed {
         self
     }
 
+    /// With what there is of a result.
+    pub(crate) fn partial(self, partial: Option<Value>) -> Self {
+        Self { partial, ..self }
+    }
+
     pub(crate) fn findings(findings: Vec<Finding>) -> Self {
         let first = findings.first();
         Self {

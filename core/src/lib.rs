@@ -20,6 +20,7 @@ pub mod event;
 pub mod executor;
 pub mod filter;
 pub mod flow;
+pub mod intersect;
 pub mod ledger;
 pub mod message;
 pub mod params;

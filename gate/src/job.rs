@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use privet_core::intersect::Wanted;
 use privet_core::receipt::Demand;
 use privet_core::sensitivity::Unit;
 use privet_core::{Code, Reason, Registry};
@@ -55,6 +56,8 @@ pub enum Work {
     Training(Box<Training>),
     /// Statistics of these columns.
     Statistics(Vec<Column>),
+    /// Which items all sites have.
+    Intersection(Wanted),
 }
 
 /// A model and how it is trained.
@@ -438,6 +441,7 @@ impl Job {
         match self.work {
             Work::Training(_) => WorkflowKind::Fedavg,
             Work::Statistics(_) => WorkflowKind::Statistics,
+            Work::Intersection(_) => WorkflowKind::Psi,
         }
     }
 
@@ -448,7 +452,7 @@ impl Job {
     pub fn training(&self) -> Result<&Training, Reason> {
         match &self.work {
             Work::Training(training) => Ok(training),
-            Work::Statistics(_) => Err(Reason::new(Code::InvalidJob, "the job trains no model")),
+            _ => Err(Reason::new(Code::InvalidJob, "the job trains no model")),
         }
     }
 

@@ -19,6 +19,7 @@ mod envelope;
 mod explain;
 mod filter_use;
 mod finding;
+mod intersection;
 mod job;
 mod outbox;
 mod policy;
@@ -37,6 +38,7 @@ pub use envelope::{BodyCheck, Head, MAX_HEAD, TaskId};
 pub use explain::{Explanation, Leaf, Privacy, Warning, explain};
 pub use filter_use::FilterUse;
 pub use finding::{Finding, Severity, Source, closest, did_you_mean};
+pub use intersection::{Limits, Passage, PsiRule, about};
 pub use job::{
     Average, Column, CurvePoint, Direction, Evaluation, ExecutorKind, Job, JobFilter, Loaded,
     MAX_ROUNDS, Model, ModelKind, Offer, Schedule, ServerStep, Side, Simulate, SimulatedSite,

@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
+use crate::intersection::PsiRule;
 
 /// Said where every peer that the federation's CA certified counts under a seal.
 pub const CA_TRUSTED: &str = "ca-trusted";
@@ -49,6 +50,8 @@ pub struct Policy {
     /// Keys of the peers that count under a seal, as SHA-256 of their SPKI; every certified peer
     /// counts when absent.
     pub pins: Option<BTreeSet<[u8; 32]>>,
+    /// What is allowed of set intersection.
+    pub psi: Vec<PsiRule>,
     /// What the owner should know, though the file is valid.
     pub warnings: Vec<Finding>,
 }

@@ -69,6 +69,10 @@ impl SiteGate {
         &self.policy
     }
 
+    pub(crate) fn audit(&self) -> Arc<dyn Audit> {
+        self.audit.clone()
+    }
+
     /// The filters there are.
     pub fn registry(&self) -> &Registry {
         &self.registry

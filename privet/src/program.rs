@@ -87,6 +87,7 @@ impl Program {
             workload: self.workload,
             ledger: open_ledger,
             seal: self.seal,
+            intersector: Arc::new(privet_psi::Files),
             clock: Arc::new(SystemClock),
         }
     }

@@ -18,6 +18,7 @@ use privet_store::{Store, StoreError};
 use serde::Serialize;
 
 use crate::curve::Bought;
+use crate::psi::{self, Intersection};
 use crate::statistics::{ColumnAnswer, answers};
 use crate::workspace::Workspace;
 
@@ -56,6 +57,9 @@ pub struct RunResult {
     /// What the sites' sums say, column by column.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statistics: Vec<ColumnAnswer>,
+    /// What sites found of common items.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Intersection>,
     /// What other budgets would have bought.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<Bought>,
@@ -213,6 +217,7 @@ pub(crate) fn assemble(
             noise_multiplier_min: least.and_then(|all| all.into_iter().reduce(f64::min)),
         },
         statistics: statistics(workspace, job, &sites)?,
+        psi: found_items(workspace, job),
         curve: Vec::new(),
         curve_error: None,
         dangers,
@@ -237,6 +242,13 @@ pub(crate) fn assemble(
         sites,
         rounds,
     })
+}
+
+/// What the sites of an intersection keep.
+fn found_items(workspace: &Workspace, job: &Job) -> Option<Intersection> {
+    let sites = job.simulate.iter().flat_map(|simulate| &simulate.sites);
+    let folders = sites.map(|site| (site.name.clone(), workspace.site(&site.name)));
+    psi::found(psi::wanted(job)?, folders)
 }
 
 /// The answers of a job that asks for statistics, off the sum in the server's folder.

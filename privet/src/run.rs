@@ -19,6 +19,7 @@ use privet_wire::{Authority, IdentityError, KitError};
 
 use crate::curve::{self, Bought};
 use crate::program::{Program, open_server_seal};
+use crate::psi;
 use crate::report;
 use crate::result::{RunResult, assemble};
 use crate::workspace::Workspace;
@@ -237,7 +238,16 @@ fn preflight(program: &Program, job: &Job) -> Result<BTreeMap<String, Policy>, R
         match Policy::load(&site.policy, program.registry()) {
             Err(errors) => findings.extend(errors),
             Ok(policy) => {
-                findings.extend(fitting(&policy, &site.name, job, &promise, program.registry()));
+                // A [[psi]] is held against the job by its site.
+                if psi::wanted(job).is_none() || policy.site != site.name {
+                    findings.extend(fitting(
+                        &policy,
+                        &site.name,
+                        job,
+                        &promise,
+                        program.registry(),
+                    ));
+                }
                 policies.insert(site.name.clone(), policy);
             }
         }

@@ -105,6 +105,18 @@ impl Workload for Builtin {
                     metrics: Vec::new(),
                 });
             }
+            // Sites answer each other; the server is sent no tensors.
+            Work::Intersection(_) => {
+                return Ok(Promise {
+                    task,
+                    kind: DataKind::Psi,
+                    schema: Schema::default(),
+                    protection: Protection::Plain,
+                    bound: None,
+                    local_steps: 1,
+                    metrics: Vec::new(),
+                });
+            }
         };
         if training.train.executor == ExecutorKind::Process {
             let detail = "`executor = \"process\"` is not built in this version";
@@ -146,6 +158,7 @@ impl Workload for Builtin {
                 let zeros = vec![0.0; schema.elements() as usize];
                 Ok(tensors(&schema, &zeros))
             }
+            Work::Intersection(_) => Ok(Tensors::default()),
         }
     }
 
@@ -168,6 +181,10 @@ impl Workload for Builtin {
             (Work::Statistics(_), None) => {
                 let detail = "statistics need leave to prove sensitivities";
                 return Err(Reason::new(Code::MissingSensitivity, detail));
+            }
+            (Work::Intersection(_), _) => {
+                let detail = "an intersection has no executor";
+                return Err(Reason::new(Code::WrongContent, detail));
             }
         };
         let table = Table::load(&dataset.path, &training.features, &training.model.label);

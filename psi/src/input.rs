@@ -17,6 +17,6 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use error::{InputError, UnknownDuplicates, UnknownStep};
+pub use error::{InputError, UnknownStep};
 pub use normalise::{Pipeline, Step};
-pub use table::{Duplicates, Items, Source};
+pub use table::{Items, Source};

@@ -10,7 +10,7 @@
 //!   tags       sorted, Rice-coded hashes of PRF values
 //!   session    keys and hashes of one run; `pipe` its bytes; `records` its items, hashed
 //! ```
-//! **What is learnt.** Sizes as declared. Then what [`Reveal`] says, exactly but for a chance of 2^-40 over the
+//! **What is learnt.** Sizes as declared. Then what [`Reveal`](privet_core::intersect::Reveal) says, exactly but for a chance of 2^-40 over the
 //! whole run. Where a guard asks for the size first, it is counted by who cannot tell which items they are: under
 //! `ecdh` between two sites the one that compares, among more a third site.
 //!
@@ -23,6 +23,7 @@
 
 mod ecdh;
 pub mod input;
+mod meeting;
 mod pipe;
 mod prf;
 mod records;
@@ -34,6 +35,7 @@ mod terms;
 mod two;
 pub mod vole;
 
+pub use meeting::Files;
 pub use records::Item;
 pub use run::{MAX_SITES, Outcome, Site, intersect};
-pub use terms::{Guard, Protocol, Reveal, Terms, Unguarded};
+pub use terms::{Terms, Unguarded};

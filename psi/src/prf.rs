@@ -1,13 +1,13 @@
 //! The PRF of a peer at this site's items, by either protocol.
 
 use privet_core::Reason;
+use privet_core::intersect::Protocol;
 use zeroize::Zeroizing;
 
 use crate::pipe::Pipe;
 use crate::records::Records;
 use crate::run::Common;
 use crate::session::{Random, Session};
-use crate::terms::Protocol;
 use crate::vole::params::Sizes;
 use crate::{ecdh, vole};
 

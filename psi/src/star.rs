@@ -15,6 +15,7 @@
 //! with the leader or with the masker learns rows before guards are asked. Nobody else learns more than is shown.
 
 use privet_core::Reason;
+use privet_core::intersect::{Guard, Reveal};
 use privet_crypto::Transcript;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
@@ -25,7 +26,6 @@ use crate::records::{Record, Records};
 use crate::run::{Common, Pipes, Shown, pipe, together};
 use crate::session::{Random, Session, first_half};
 use crate::tags::{self, Shape, Tagger, pack, unpack};
-use crate::terms::{Guard, Reveal};
 use crate::vole::params::{Bins, tag_bits};
 use crate::vole::{ATTEMPTS, Permutation, Prg, Rows, decode, encode, first_of};
 

@@ -1,54 +1,11 @@
 //! What sites must want alike, and what each of them allows.
 
+use privet_core::intersect::{Guard, Protocol, Reveal};
 use privet_core::{Code, Reason};
 use privet_crypto::{Digest, Reader, Transcript, Writer};
 
 use crate::pipe::malformed;
 use crate::vole::params::{Assurance, MAX_ITEMS};
-
-/// How the intersection is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// By what the sizes and guards ask for.
-    Auto,
-    /// An oblivious PRF on ristretto255.
-    Ecdh,
-    /// One from vector oblivious linear evaluation.
-    Vole,
-}
-
-impl Protocol {
-    /// All words, with what they mean.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("auto", Self::Auto), ("ecdh", Self::Ecdh), ("vole", Self::Vole)];
-
-    /// The word used in jobs and JSON.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, protocol)| *protocol == self).map_or("", |(word, _)| word)
-    }
-}
-
-/// Who learns what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reveal {
-    /// Every site which of its rows are common.
-    All,
-    /// The first site which of its rows are, the others nothing.
-    First,
-    /// Every site how many are.
-    Size,
-}
-
-impl Reveal {
-    /// All words, with what they mean.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("all", Self::All), ("first", Self::First), ("size", Self::Size)];
-
-    /// The word used in jobs and JSON.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, reveal)| *reveal == self).map_or("", |(word, _)| word)
-    }
-}
 
 /// What all sites of a run must want alike.
 #[derive(Debug, Clone)]
@@ -80,24 +37,6 @@ impl Terms {
     }
 }
 
-/// What a site allows, asked before anything is shown.
-pub trait Guard {
-    /// Whether a size of the intersection matters to this guard: it is then counted before rows are shown.
-    fn counts(&self) -> bool;
-
-    /// Looks at the sizes of all sets, this site's own at `me`.
-    ///
-    /// # Errors
-    /// When the run may not go on.
-    fn sizes(&mut self, sizes: &[u64], me: usize) -> Result<(), Reason>;
-
-    /// Looks at the size of the intersection.
-    ///
-    /// # Errors
-    /// When nothing may be shown.
-    fn common(&mut self, common: u64) -> Result<(), Reason>;
-}
-
 /// A guard that allows everything.
 pub struct Unguarded;
 
@@ -106,7 +45,7 @@ impl Guard for Unguarded {
         false
     }
 
-    fn sizes(&mut self, _: &[u64], _: usize) -> Result<(), Reason> {
+    fn sizes(&mut self, _: u64, _: &[u64]) -> Result<(), Reason> {
         Ok(())
     }
 

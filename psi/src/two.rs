@@ -9,6 +9,7 @@
 //! The size comes first under `ecdh` alone: S answers shuffled, and R counts without knowing which.
 
 use privet_core::Reason;
+use privet_core::intersect::{Guard, Reveal};
 
 use crate::ecdh;
 use crate::pipe::{cheated, malformed};
@@ -16,7 +17,6 @@ use crate::prf;
 use crate::run::{Common, Pipes, Shown, pipe, together};
 use crate::session::Random;
 use crate::tags::{self, Shape, Tagger, pack, unpack};
-use crate::terms::{Guard, Reveal};
 use crate::vole::params::{COMPUTATIONAL, tag_bits};
 
 pub(crate) fn run(

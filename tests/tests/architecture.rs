@@ -45,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "privet-dp",
             "privet-gate",
             "privet-he",
+            "privet-psi",
             "privet-wire",
             "privet-site",
             "privet-server",

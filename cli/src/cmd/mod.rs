@@ -9,6 +9,7 @@ pub(crate) mod init;
 pub(crate) mod kit;
 pub(crate) mod not_built;
 pub(crate) mod policy;
+pub(crate) mod psi;
 pub(crate) mod run;
 
 /// An exit code, or why there was a failure.

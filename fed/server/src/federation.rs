@@ -14,8 +14,8 @@ use privet_core::aggregate::Aggregator;
 use privet_core::channel::MAX_FRAME;
 use privet_core::{Code, Reason, Stage};
 use privet_gate::{Offer, Parcel, ServerGate, Status};
-use privet_wire::{Service, Sink, Turn};
-use tokio::sync::watch;
+use privet_wire::{Relayed, Service, Sink, Turn};
+use tokio::sync::{mpsc, watch};
 
 use crate::record::SiteRecord;
 use crate::spool::{Incoming, Whole};
@@ -33,6 +33,8 @@ pub(crate) struct Federation {
     offer: Offer,
     admission: Box<dyn Admission>,
     gate: ServerGate,
+    /// What frames are of.
+    frames: Stage,
     state: Mutex<State>,
     changed: watch::Sender<()>,
 }
@@ -45,7 +47,22 @@ struct State {
     mail: Mailboxes,
     /// Refusals of frames since the last round was recorded.
     refused_frames: BTreeMap<String, (Stage, Code)>,
+    relays: Relays,
     finished: bool,
+}
+
+/// Pieces of a conversation that wait for their receiver.
+const RELAYED: usize = 2;
+
+/// Conversations between sites.
+#[derive(Default)]
+struct Relays {
+    /// Sites that may converse; nobody before a workflow says so.
+    admitted: BTreeSet<String>,
+    /// Conversations that were opened, from a site to another.
+    opened: BTreeSet<(String, String)>,
+    /// The other end of those that one site alone has opened, by who has not.
+    waiting: BTreeMap<(String, String), Ends>,
 }
 
 /// What waits to be sent and to be read.
@@ -112,6 +129,9 @@ fn connected(connections: &BTreeMap<String, Connections>, name: &str) -> bool {
     connections.get(name).is_some_and(|connections| !connections.gone())
 }
 
+/// To another site and from it.
+type Ends = (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>);
+
 /// Who takes part.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
@@ -125,13 +145,15 @@ impl Federation {
         offer: Offer,
         admission: Box<dyn Admission>,
         gate: ServerGate,
+        frames: Stage,
         known: BTreeMap<String, SiteRecord>,
     ) -> Self {
         let mut state = State::default();
         for (name, record) in known {
             state.sites.entry(name).or_default().record = record;
         }
-        Self { offer, admission, gate, state: Mutex::new(state), changed: watch::Sender::default() }
+        let (state, changed) = (Mutex::new(state), watch::Sender::default());
+        Self { offer, admission, gate, frames, state, changed }
     }
 
     pub(crate) fn offer(&self) -> &Offer {
@@ -258,6 +280,30 @@ impl Federation {
         self.change(|state| std::mem::take(&mut state.refused_frames))
     }
 
+    /// Lets these sites converse with each other, and nobody else.
+    pub(crate) fn admit_conversations(&self, sites: &BTreeSet<String>) {
+        self.change(|state| state.relays = Relays { admitted: sites.clone(), ..Relays::default() });
+    }
+
+    /// One end of the conversation of a site with another. Each is opened once.
+    fn converse(&self, from: &str, to: &str) -> Result<Ends, Reason> {
+        let mut state = self.lock();
+        let relays = &mut state.relays;
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let known = relays.admitted.contains(&from) && relays.admitted.contains(&to) && from != to;
+        if !known || !relays.opened.insert((from.clone(), to.clone())) {
+            let detail = "no conversation of these sites is wanted, or it was opened before";
+            return Err(Reason::new(Code::NotAdmitted, detail));
+        }
+        if let Some(end) = relays.waiting.remove(&(from.clone(), to.clone())) {
+            return Ok(end);
+        }
+        let ((to_other, from_here), (to_here, from_other)) =
+            (mpsc::channel(RELAYED), mpsc::channel(RELAYED));
+        relays.waiting.insert((to, from), (to_here, from_here));
+        Ok((to_other, from_other))
+    }
+
     /// Opens a round.
     pub(crate) fn open(
         &self,
@@ -375,7 +421,7 @@ impl Federation {
             match status {
                 Status::Ready { sealed } => (site.ready, site.sealed) = (true, sealed),
                 // Of a frame a site refuses in its answer.
-                Status::Refused { stage: Stage::KeyShare, .. } => {}
+                Status::Refused { stage: Stage::KeyShare | Stage::Psi, .. } => {}
                 Status::Refused { stage, round: None, code } => site.refused = Some((stage, code)),
                 Status::Refused { stage, round: Some(number), code } => {
                     if let Some(round) = &mut state.round
@@ -475,10 +521,22 @@ impl Service for Shared {
                     state.mail.answers.push_back((peer.name.clone(), frame.to_vec()));
                 }
                 Err(code) => {
-                    state.refused_frames.insert(peer.name.clone(), (Stage::KeyShare, code));
+                    state.refused_frames.insert(peer.name.clone(), (self.0.frames, code));
                 }
             }
         });
+    }
+
+    fn relay(&self, peer: &Peer, to: &str) -> Result<Relayed, Reason> {
+        self.0.judge(Moment::Job, peer)?;
+        let (sender, from) = self.0.converse(&peer.name, to)?;
+        let (federation, name, other) = (self.0.clone(), peer.name.clone(), to.to_owned());
+        let counted = move |bytes| {
+            let mut state = federation.lock();
+            state.sites.entry(name.clone()).or_default().record.bytes_up += bytes;
+            state.sites.entry(other.clone()).or_default().record.bytes_down += bytes;
+        };
+        Ok(Relayed { to: sender, from, counted: Arc::new(counted) })
     }
 
     fn report(&self, peer: &Peer, status: Status) {

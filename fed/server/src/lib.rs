@@ -12,6 +12,7 @@
 mod checkpoint;
 mod fedavg;
 mod federation;
+mod intersection;
 mod record;
 mod rounds;
 mod run;

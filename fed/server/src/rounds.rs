@@ -183,7 +183,43 @@ impl Rounds<'_> {
         refusals_of(self.federation.roster().refused).collect()
     }
 
-    fn stopped(&self) -> Result<(), Failure> {
+    /// A conversation of the server with sites, each of whose frames is given so much time.
+    pub(crate) fn exchange(&self, patience: Duration) -> Exchange<'_> {
+        Exchange::new(self.federation, &self.runtime, self.cancel, patience)
+    }
+
+    /// Of all the sites that are needed fewer took part, for what they refused.
+    pub(crate) fn short_of(&self, wanted: u32, answered: usize, silent: &[String]) -> Failure {
+        let refused = refusals_of(self.federation.take_refused_frames());
+        let refusals: Vec<Refusal> = refused.chain(self.roster_refusals()).collect();
+        let silent: Vec<String> = silent
+            .iter()
+            .filter(|name| refusals.iter().all(|refusal| refusal.site != **name))
+            .cloned()
+            .collect();
+        Failure::quorum(1, answered, wanted, refusals, &silent)
+    }
+
+    /// Records the one round of a job that adds nothing up.
+    pub(crate) fn note(&mut self, answered: Vec<String>, took: Duration) {
+        let sites = self.federation.records();
+        let record = RoundRecord {
+            round: 1,
+            answered,
+            refusals: Vec::new(),
+            dropped: Vec::new(),
+            metrics: Metrics::default(),
+            bytes_up: sites.values().map(|site| site.bytes_up).sum(),
+            bytes_down: sites.values().map(|site| site.bytes_down).sum(),
+            verified: 0,
+            epsilon_spent: BTreeMap::new(),
+            wall_s: took.as_secs_f64(),
+        };
+        self.done.push(record.clone());
+        (self.observer)(&Progress::Round(record));
+    }
+
+    pub(crate) fn stopped(&self) -> Result<(), Failure> {
         self.cancel.check().map_err(Failure::new)
     }
 

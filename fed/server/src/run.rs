@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use crate::checkpoint::{Checkpoint, write_model};
 use crate::fedavg::{self, Fedavg};
 use crate::federation::{Federation, Roster, Shared};
+use crate::intersection::Intersection;
 use crate::record::{Failure, Metrics, Outcome, Progress, Status};
 use crate::rounds::Rounds;
 use crate::statistics::{self, Statistics};
@@ -76,6 +77,7 @@ pub async fn run(
     let (groups, numbers) = match &job.work {
         Work::Training(_) => (&fedavg::GROUPS[..], &fedavg::NUMBERS[..]),
         Work::Statistics(_) => (&statistics::GROUPS[..], &[][..]),
+        Work::Intersection(_) => (&[][..], &[][..]),
     };
     let checkpoint = Checkpoint::read(kit_folder, groups, numbers)?;
     let identity_of_job = identity_of(&job);
@@ -99,7 +101,11 @@ pub async fn run(
     let admission = CertificateOnly { roster: kit.sites.clone() };
     let known = checkpoint.as_ref().map(|checkpoint| checkpoint.sites.clone());
     let known = known.unwrap_or_default();
-    let federation = Arc::new(Federation::new(offer, Box::new(admission), gate, known));
+    let frames = match job.work {
+        Work::Intersection(_) => Stage::Psi,
+        Work::Training(_) | Work::Statistics(_) => Stage::KeyShare,
+    };
+    let federation = Arc::new(Federation::new(offer, Box::new(admission), gate, frames, known));
 
     let listener = TcpListener::bind(&kit.server).await?;
     announce(kit_folder, &listener.local_addr()?.to_string())?;
@@ -136,6 +142,7 @@ pub async fn run(
             Box::new(Fedavg::new(training, planned, promise.kind, initial, checkpoint))
         }
         Work::Statistics(_) => Box::new(Statistics::new(initial, checkpoint)),
+        Work::Intersection(_) => Box::new(Intersection::new(kit.sites.clone())),
     };
     if !begun {
         // A run that dies in its first round keeps its identity, by which sites know what they
@@ -175,7 +182,10 @@ pub async fn run(
                 seal: None,
             };
             let ended = workflow.run(&mut rounds);
-            let written = write_model(&rounds.folder.join("model.safetensors"), &workflow.model());
+            // A job that delivers none has no tensors.
+            let model = workflow.model();
+            let path = rounds.folder.join("model.safetensors");
+            let written = if model.0.is_empty() { Ok(()) } else { write_model(&path, &model) };
             let ended = ended.and_then(|metrics| written.map(|()| metrics).map_err(Failure::new));
             (ended, rounds.done)
         })
@@ -224,6 +234,7 @@ fn identity_of(job: &Job) -> String {
             format!("{:?}\0{:?}\0{:?}", training.model, training.train, training.features)
         }
         Work::Statistics(columns) => format!("{columns:?}"),
+        Work::Intersection(wanted) => format!("{wanted:?}"),
     };
     let parts = format!("{work}\0{}\0{}", job.dataset, job.name);
     Sha256::digest(parts).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,22 +1,25 @@
 //! One site, from its kit to the end of a job.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use privet_core::clock::Clock;
 use privet_core::executor::{Executor, TaskResult};
 use privet_core::filter::Cancel;
+use privet_core::intersect::{Intersector, Wanted};
 use privet_core::ledger::Ledger;
 use privet_core::seal::{SiteSeal, Terms};
 use privet_core::{Code, DataKind, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, SiteGate, TaskId,
-    Workload,
+    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, Released, SiteGate,
+    TaskId, Work, Workload,
 };
 use privet_store::{Store, StoreError};
 use privet_wire::{Client, Identity, Kit, KitError, Next, Role, WireError};
+
+use crate::intersection::Participant;
 
 /// How long a site keeps trying to reach its server.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +43,8 @@ pub struct Parts {
     pub ledger: OpenLedger,
     /// How a site's side of a seal is opened.
     pub seal: OpenSeal,
+    /// How sets are intersected.
+    pub intersector: Arc<dyn Intersector>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -117,6 +122,7 @@ pub async fn run(
         Outbox::new(store.clone()),
     )?;
     let mut agent = Agent {
+        folder: folder.to_path_buf(),
         store,
         identity: identity.clone(),
         client: Client::new(&kit.server, &identity)?,
@@ -129,6 +135,7 @@ pub async fn run(
 }
 
 struct Agent<'a> {
+    folder: PathBuf,
     store: Store,
     identity: Identity,
     client: Client,
@@ -162,7 +169,17 @@ macro_rules! patiently {
 impl Agent<'_> {
     async fn take_part(&mut self, parts: &Parts) -> Result<Ended, SiteError> {
         let offer = patiently!(self, self.client.join())?;
-        let (lane, mut executor, limit) = match self.open(&offer, parts) {
+        let job = match self.read(&offer, parts) {
+            Ok(job) => job,
+            Err(refusal) => {
+                self.refuse(&refusal, None).await?;
+                return Ok(Ended::Refused(refusal));
+            }
+        };
+        if let Work::Intersection(wanted) = &job.work {
+            return self.intersect(&offer, &job, wanted, parts).await;
+        }
+        let (lane, mut executor, limit) = match self.open(&offer, &job, parts) {
             Ok(opened) => opened,
             Err(refusal) => {
                 self.refuse(&refusal, None).await?;
@@ -172,21 +189,16 @@ impl Agent<'_> {
         (self.observer)(&Event::Joined(lane.chain().rule().to_owned()));
         let job = lane.job().to_owned();
         loop {
-            if self.cancel.is_cancelled() {
+            let Some(next) = self.next(lane.ready(), limit).await? else {
                 return Ok(Ended::Cancelled);
-            }
-            let ready = lane.ready().handover()?;
-            let next = {
-                let asking = async { patiently!(self, self.client.next(&ready, limit)) };
-                tokio::select! {
-                    next = asking => next?,
-                    () = cancelled(&self.cancel) => return Ok(Ended::Cancelled),
-                }
             };
             match next {
                 Next::Wait => {}
                 Next::Finished => return Ok(Ended::Finished),
-                Next::Frame(frame) => self.reply(&lane, &frame, &job).await?,
+                Next::Frame(frame) => {
+                    let answered = tokio::task::block_in_place(|| lane.frame(&frame));
+                    self.reply(&frame, answered, &job).await?;
+                }
                 Next::Task(head, body) => {
                     executor = self.answer(&lane, executor, &head, body, &job).await?;
                 }
@@ -194,23 +206,96 @@ impl Agent<'_> {
         }
     }
 
+    /// Asks the server what to do; `None` when somebody stops the site.
+    async fn next(&mut self, ready: Released, limit: u64) -> Result<Option<Next>, SiteError> {
+        if self.cancel.is_cancelled() {
+            return Ok(None);
+        }
+        let cancel = self.cancel.clone();
+        let ready = ready.handover()?;
+        let asking = async { patiently!(self, self.client.next(&ready, limit)) };
+        tokio::select! {
+            next = asking => Ok(Some(next?)),
+            () = cancelled(&cancel) => Ok(None),
+        }
+    }
+
+    /// Takes part in an intersection.
+    async fn intersect(
+        &mut self,
+        offer: &Offer,
+        job: &Job,
+        wanted: &Wanted,
+        parts: &Parts,
+    ) -> Result<Ended, SiteError> {
+        let (store, clock) = (self.store.clone(), parts.clock.clone());
+        let passage = match self.gate.intersect(job, wanted, &self.submitter(), store, clock) {
+            Ok(passage) => Arc::new(passage),
+            Err(refusal) => {
+                self.refuse(&refusal, Some(&job.name)).await?;
+                return Ok(Ended::Refused(refusal));
+            }
+        };
+        (self.observer)(&Event::Joined("psi".to_owned()));
+        loop {
+            let Some(next) = self.next(passage.ready(), 0).await? else {
+                return Ok(Ended::Cancelled);
+            };
+            match next {
+                Next::Wait => {}
+                Next::Finished => return Ok(Ended::Finished),
+                Next::Task(..) => return Err(WireError::Malformed.into()),
+                Next::Frame(frame) => {
+                    let participant = Participant {
+                        client: self.client.clone(),
+                        identity: self.identity.clone(),
+                        offer: offer.clone(),
+                        wanted: wanted.clone(),
+                        passage: passage.clone(),
+                        intersector: parts.intersector.clone(),
+                        me: self.gate.policy().site.clone(),
+                        pins: self.gate.policy().pins.clone(),
+                        patience: job.schedule.round_timeout,
+                        folder: self.folder.clone(),
+                        cancel: self.cancel.clone(),
+                    };
+                    let met = participant.meet(&frame).await;
+                    if met.is_ok() {
+                        (self.observer)(&Event::Answered(1));
+                    }
+                    let met = met.map_err(|reason| passage.refusal(reason));
+                    self.reply(&frame, met, &job.name).await?;
+                }
+            }
+        }
+    }
+
+    /// Reads the offered job.
+    fn read(&self, offer: &Offer, parts: &Parts) -> Result<Job, Refusal> {
+        Job::offered(offer, &parts.registry).map_err(|findings| {
+            let first = findings.first().map(|finding| finding.message.clone());
+            let reason = Reason::new(Code::InvalidJob, first.unwrap_or_default());
+            Refusal::new(&self.gate.policy().site, Stage::Compile, reason)
+        })
+    }
+
+    /// Who offers the job: never what the offer could say of itself, but the kit's word, or the certificate's.
+    fn submitter(&self) -> String {
+        let certified = self.client.server().map(|peer| peer.name);
+        self.submitter.clone().or(certified).unwrap_or_default()
+    }
+
     /// Holds the offered job against the policy, and opens the data only if it is allowed.
     fn open(
         &self,
         offer: &Offer,
+        job: &Job,
         parts: &Parts,
     ) -> Result<(Lane, Box<dyn Executor>, u64), Refusal> {
         let site = &self.gate.policy().site;
         let refuse = |reason| Refusal::new(site, Stage::Compile, reason);
-        let job = Job::offered(offer, &parts.registry).map_err(|findings| {
-            let first = findings.first().map(|finding| finding.message.clone());
-            refuse(Reason::new(Code::InvalidJob, first.unwrap_or_default()))
-        })?;
-        let promise = parts.workload.promise(&job).map_err(refuse)?;
-        // Never what the offer could say of itself: the kit's word, or the certificate's.
-        let certified = self.client.server().map(|peer| peer.name);
-        let submitter = self.submitter.clone().or(certified).unwrap_or_default();
-        let lane = self.gate.open(offer, &job, &promise, &submitter)?;
+        let promise = parts.workload.promise(job).map_err(refuse)?;
+        let lane = self.gate.open(offer, job, &promise, &self.submitter())?;
         let lane = match lane.terms() {
             None => lane,
             Some(terms) => {
@@ -222,7 +307,7 @@ impl Agent<'_> {
             }
         };
         let chain = lane.chain();
-        let executor = parts.workload.executor(&job, chain.dataset(), chain.promise());
+        let executor = parts.workload.executor(job, chain.dataset(), chain.promise());
         let executor = executor.map_err(|reason| {
             Refusal::new(site, Stage::Job, reason).by_rule(lane.chain().rule())
         })?;
@@ -292,14 +377,19 @@ impl Agent<'_> {
         }
     }
 
-    /// Answers a frame of a sealing session.
-    async fn reply(&mut self, lane: &Lane, frame: &[u8], job: &str) -> Result<(), SiteError> {
-        let answered = tokio::task::block_in_place(|| {
-            let released = lane.frame(frame)?;
+    /// Answers a frame of a protocol session.
+    async fn reply(
+        &mut self,
+        frame: &[u8],
+        answer: Result<Released, Refusal>,
+        job: &str,
+    ) -> Result<(), SiteError> {
+        let answer = answer.and_then(|released| {
             let site = &self.gate.policy().site;
-            released.handover().map_err(|reason| Refusal::new(site, Stage::KeyShare, reason))
+            let handed = tokio::task::block_in_place(|| released.handover());
+            handed.map_err(|reason| Refusal::new(site, Stage::KeyShare, reason))
         });
-        let parcel = match answered {
+        let parcel = match answer {
             Ok(parcel) => parcel,
             Err(refusal) => {
                 (self.observer)(&Event::Refused(refusal.clone()));
@@ -350,7 +440,7 @@ async fn execute(
     ran.map_err(|_| Reason::new(Code::ExecutorFailed, "the executor's thread is gone").into())
 }
 
-async fn cancelled(cancel: &Cancel) {
+pub(crate) async fn cancelled(cancel: &Cancel) {
     while !cancel.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -8,5 +8,7 @@
 //! Nothing of an executor's errors crosses the wire; they are in the site's audit log.
 
 mod agent;
+mod intersection;
 
 pub use agent::{Ended, Event, OpenLedger, OpenSeal, Parts, SiteError, run};
+pub use intersection::{Kept, ROWS_FILE};

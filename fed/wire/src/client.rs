@@ -1,12 +1,16 @@
 //! A site's end.
 
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use privet_core::admission::Peer;
 use privet_core::{Code, Reason};
 use privet_gate::{Offer, Parcel, Status, TaskId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt;
@@ -77,6 +81,7 @@ fn failed(status: &Rpc) -> WireError {
 pub struct Client {
     rpc: FederationClient<Channel>,
     server: Arc<Mutex<Option<Peer>>>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -98,14 +103,15 @@ impl Client {
             .keep_alive_while_idle(true);
         let server = Arc::new(Mutex::new(None));
         let connector = TlsConnector::from(config);
-        let (known, address) = (server.clone(), address.to_owned());
+        let sent = Arc::new(AtomicU64::new(0));
+        let (known, address, counter) = (server.clone(), address.to_owned(), sent.clone());
         let connect = tower::service_fn(move |_: Uri| {
             let (connector, name, address) = (connector.clone(), name.clone(), address.clone());
-            let known = known.clone();
+            let (known, sent) = (known.clone(), counter.clone());
             async move {
                 let stream = TcpStream::connect(&address).await?;
                 stream.set_nodelay(true)?;
-                let stream = connector.connect(name, stream).await?;
+                let stream = connector.connect(name, Counted { stream, sent }).await?;
                 let connection = stream.get_ref().1;
                 let peer = peer(connection, connection.peer_certificates());
                 *known.lock().unwrap_or_else(PoisonError::into_inner) = peer;
@@ -114,13 +120,18 @@ impl Client {
         });
         let channel = endpoint.connect_with_connector_lazy(connect);
         let rpc = FederationClient::new(channel).max_decoding_message_size(MAX_FRAME);
-        Ok(Self { rpc, server })
+        Ok(Self { rpc, server, sent })
     }
 
     /// Who answered the last connection; `None` before the first.
     pub fn server(&self) -> Option<Peer> {
         let server = self.server.lock();
         server.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes that the sockets of this client have taken so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Asks for the job.
@@ -207,6 +218,15 @@ impl Client {
         reply.map(drop).map_err(|status| failed(&status))
     }
 
+    /// Opens a conversation; what comes of it is the other site's.
+    pub(crate) async fn relay(
+        &self,
+        frames: tokio_stream::wrappers::ReceiverStream<Frame>,
+    ) -> Result<tonic::Streaming<Frame>, WireError> {
+        let reply = self.rpc.clone().relay(Request::new(frames)).await;
+        reply.map(tonic::Response::into_inner).map_err(|status| failed(&status))
+    }
+
     /// Says in which state the site is.
     ///
     /// # Errors
@@ -215,5 +235,43 @@ impl Client {
         let status = status.status().unwrap_or(Status::Ready { sealed: false });
         let reply = self.rpc.clone().report(encode_status(status)).await;
         reply.map(drop).map_err(|status| failed(&status))
+    }
+}
+
+/// A socket that counts what it takes.
+struct Counted {
+    stream: TcpStream,
+    sent: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(len)) = written {
+            self.sent.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

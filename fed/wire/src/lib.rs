@@ -8,6 +8,7 @@
 //!          ── Submit(head, body…) ────────▶ Service::upload     spooled, checked, taken or refused
 //!          ── Report(state) ──────────────▶ Service::report
 //!          ── Reply(frame) ───────────────▶ Service::reply      an answer in a protocol session
+//!          ◀─ Relay(frames) ─────────────▶ Service::relay      a conversation with another site, sealed for it
 //! ```
 //! Sites call, so that no site opens a port. Both ends show certificates of the federation's CA;
 //! a site *is* the name in its certificate. Everything that is sent is a
@@ -37,6 +38,7 @@
 mod client;
 mod identity;
 mod kit;
+mod peer;
 mod protocol;
 mod server;
 mod tls;
@@ -45,7 +47,8 @@ mod vouch;
 pub use client::{Client, Next, SubmitError, WireError};
 pub use identity::{Authority, Credentials, Identity, IdentityError, Role, SERVER_NAME};
 pub use kit::{ADDRESS_FILE, Kit, KitError};
-pub use server::{Service, Sink, Turn, serve};
+pub use peer::{Conversation, PeerKeys};
+pub use server::{Relayed, Service, Sink, Turn, serve};
 
 /// Bytes of a chunk. With windows of four chunks a loopback connection is bound by TLS, and an
 /// open connection holds a few MiB at most.

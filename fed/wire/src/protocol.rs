@@ -16,8 +16,15 @@ pub(crate) use generated::{
     Turn as TurnNumber,
 };
 
-const STAGES: [Stage; 6] =
-    [Stage::Compile, Stage::Join, Stage::Job, Stage::TaskData, Stage::TaskResult, Stage::KeyShare];
+const STAGES: [Stage; 7] = [
+    Stage::Compile,
+    Stage::Join,
+    Stage::Job,
+    Stage::TaskData,
+    Stage::TaskResult,
+    Stage::KeyShare,
+    Stage::Psi,
+];
 
 /// A code as a number above 0.
 pub(crate) fn code_number(code: Code) -> u32 {

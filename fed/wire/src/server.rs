@@ -56,6 +56,16 @@ pub trait Sink: Send {
     fn finish(self: Box<Self>) -> Result<(), Reason>;
 }
 
+/// One end of a conversation between two sites.
+pub struct Relayed {
+    /// To the other site.
+    pub to: tokio::sync::mpsc::Sender<Bytes>,
+    /// From it.
+    pub from: tokio::sync::mpsc::Receiver<Bytes>,
+    /// Told how many bytes go to it, piece by piece.
+    pub counted: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
 /// What a server does with what sites send.
 #[tonic::async_trait]
 pub trait Service: Send + Sync + 'static {
@@ -79,6 +89,12 @@ pub trait Service: Send + Sync + 'static {
 
     /// A site answers the frame of this digest in a protocol session, or refuses to.
     fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>);
+
+    /// A site wants to speak with another one, by name.
+    ///
+    /// # Errors
+    /// When it may not, or does already.
+    fn relay(&self, peer: &Peer, to: &str) -> Result<Relayed, Reason>;
 
     /// A site says in which state it is.
     fn report(&self, peer: &Peer, status: Status);
@@ -182,6 +198,35 @@ impl<S: Service> Federation for Adapter<S> {
         };
         self.0.reply(&peer, &to, answer);
         Ok(Response::new(ReportReply {}))
+    }
+
+    type RelayStream = Pin<Box<dyn Stream<Item = Result<Frame, Rpc>> + Send>>;
+
+    async fn relay(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Self::RelayStream>, Rpc> {
+        let peer = caller(&request)?;
+        let mut stream = request.into_inner();
+        let first = stream.next().await.transpose()?;
+        let Some(Part::Head(name)) = first.and_then(|frame| frame.part) else {
+            return Err(Rpc::invalid_argument("a conversation starts with a name"));
+        };
+        let name = std::str::from_utf8(&name).map_err(|_| Rpc::invalid_argument("name"))?;
+        let relayed = self.0.relay(&peer, name).map_err(|reason| refused(&reason))?;
+        let Relayed { to, from, counted } = relayed;
+        tokio::spawn(async move {
+            // Ends with either side; a full channel holds the sender up, through its window.
+            while let Some(Ok(Frame { part: Some(Part::Body(piece)) })) = stream.next().await {
+                counted(piece.len() as u64);
+                if to.send(piece).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let frames =
+            ReceiverStream::new(from).map(|piece| Ok(Frame { part: Some(Part::Body(piece)) }));
+        Ok(Response::new(Box::pin(frames)))
     }
 
     async fn report(&self, request: Request<StatusMessage>) -> Result<Response<ReportReply>, Rpc> {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use privet_core::admission::{Admission, CertificateOnly, Moment, Peer};
 use privet_core::{Code, Reason};
 use privet_gate::{Offer, Status};
-use privet_wire::{Authority, Client, Identity, Kit, Role, Service, Sink, Turn, WireError, serve};
+use privet_wire::{
+    Authority, Client, Identity, Kit, Relayed, Role, Service, Sink, Turn, WireError, serve,
+};
 
 /// Admits by a roster, and remembers whom it has seen.
 #[derive(Default)]
@@ -30,6 +32,9 @@ impl Service for Remembers {
         Err(Reason::new(Code::UnexpectedUpload, ""))
     }
     fn reply(&self, _: &Peer, _: &[u8], _: Result<Bytes, Code>) {}
+    fn relay(&self, _: &Peer, _: &str) -> Result<Relayed, Reason> {
+        Err(Reason::new(Code::NotAdmitted, ""))
+    }
 
     fn report(&self, _: &Peer, _: Status) {}
     fn connected(&self, _: &Peer) {}

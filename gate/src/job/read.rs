@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use privet_core::Registry;
+use privet_core::intersect::{Duplicates, NORMALISE, Protocol, Reveal, Wanted};
 use privet_core::receipt::Demand;
 use privet_core::sensitivity::Unit;
 use serde::Deserialize;
@@ -41,8 +42,7 @@ mod file {
         #[serde(default)]
         pub demand: Demand,
         pub evaluation: Option<Evaluation>,
-        #[allow(dead_code)] // checked for its form; its first user is set intersection
-        pub psi: Option<Psi>,
+        pub psi: Option<Spanned<Psi>>,
         pub simulate: Option<Spanned<Simulate>>,
     }
 
@@ -133,15 +133,32 @@ mod file {
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    #[allow(dead_code)] // checked for its form; its first user is set intersection
     pub(super) struct Psi {
+        pub dataset: String,
         pub column: Vec<String>,
         #[serde(default)]
         pub normalise: Vec<String>,
-        pub reveal: Option<String>,
-        pub protocol: Option<String>,
+        #[serde(default)]
+        pub duplicates: Duplicates,
+        #[serde(default)]
+        pub reveal: Reveal,
+        #[serde(default)]
+        pub protocol: Protocol,
         #[serde(default)]
         pub malicious: bool,
+        #[serde(default)]
+        pub assurance: Assurance,
+        #[serde(default)]
+        pub pad: bool,
+        pub round_timeout: Option<Spanned<String>>,
+    }
+
+    #[derive(Deserialize, Default, PartialEq)]
+    #[serde(rename_all = "kebab-case")]
+    pub(super) enum Assurance {
+        #[default]
+        Standard,
+        Conservative,
     }
 
     #[derive(Deserialize)]
@@ -232,13 +249,6 @@ impl Reader<'_> {
             self.error("invalid", message, file.job.name.span(), "for example `hospitals`");
         }
         let workflow = *file.job.workflow.get_ref();
-        if workflow == WorkflowKind::Psi {
-            let message =
-                format!("the workflow `{}` is not built in this version", workflow.as_str());
-            let help = "write `workflow = \"fedavg\"` or \"statistics\"";
-            self.error("not-built", &message, file.job.workflow.span(), help);
-            return None;
-        }
         if file.demand.attested.is_some() {
             let message = "attestation is not built in this version: `attested` cannot be demanded";
             self.error("not-built", message, 0..0, "leave it out");
@@ -248,12 +258,26 @@ impl Reader<'_> {
             self.error("invalid", message, at..at + 9, help);
         }
         let filters = self.filters(&file.filter, workflow);
-        let (schedule, dataset, work) = if workflow == WorkflowKind::Statistics {
+        let (schedule, dataset, work) = if workflow == WorkflowKind::Psi {
+            self.foreign(&[
+                ("fedavg", file.fedavg.is_some()),
+                ("model", file.model.is_some()),
+                ("train", file.train.is_some()),
+                ("statistics", file.statistics.is_some()),
+                ("column", !file.column.is_empty()),
+                ("filter", !file.filter.is_empty()),
+                ("protect", file.protect.is_some()),
+                ("evaluation", file.evaluation.is_some()),
+            ]);
+            let psi = self.section(file.psi, "psi")?;
+            self.intersection(psi)
+        } else if workflow == WorkflowKind::Statistics {
             self.foreign(&[
                 ("fedavg", file.fedavg.is_some()),
                 ("model", file.model.is_some()),
                 ("train", file.train.is_some()),
                 ("evaluation", file.evaluation.is_some()),
+                ("psi", file.psi.is_some()),
             ]);
             let statistics = self.section(file.statistics, "statistics")?;
             let work = Work::Statistics(self.columns(file.column, statistics.span()));
@@ -264,6 +288,7 @@ impl Reader<'_> {
             self.foreign(&[
                 ("statistics", file.statistics.is_some()),
                 ("column", !file.column.is_empty()),
+                ("psi", file.psi.is_some()),
             ]);
             let fedavg = self.section(file.fedavg, "fedavg");
             let model = self.section(file.model, "model");
@@ -353,6 +378,47 @@ impl Reader<'_> {
             let at = self.source.text.find(&format!("[{section}]")).unwrap_or(0);
             self.error("unknown-key", &message, at..at + section.len() + 2, "leave it out");
         }
+    }
+
+    fn intersection(&mut self, psi: Spanned<file::Psi>) -> (Schedule, String, Work) {
+        let span = psi.span();
+        let psi = psi.into_inner();
+        if psi.column.is_empty() {
+            let help = "name the key columns, for example column = [\"email\"]";
+            self.error("missing-key", "`column` names no column", span.clone(), help);
+        }
+        // `none` stands for no step at all.
+        let mut normalise = psi.normalise;
+        if normalise == ["none"] {
+            normalise.clear();
+        }
+        for step in normalise.iter().filter(|step| !NORMALISE.contains(&step.as_str())) {
+            let message = format!("there is no step `{step}`");
+            let help = format!("steps are {}", NORMALISE.join(", "));
+            self.error("unknown-value", &message, span.clone(), &help);
+        }
+        let timeout = psi.round_timeout;
+        let mut schedule = self.schedule(1, 2, 1.0, None, &span);
+        schedule.round_timeout = match timeout.map(|text| parse_duration(text.get_ref())) {
+            None => Duration::from_secs(600),
+            Some(Some(timeout)) => timeout,
+            Some(None) => {
+                let message = "`round-timeout` is no time";
+                self.error("invalid", message, span, "for example \"120s\"");
+                schedule.round_timeout
+            }
+        };
+        let wanted = Wanted {
+            columns: psi.column,
+            normalise,
+            duplicates: psi.duplicates,
+            reveal: psi.reveal,
+            protocol: psi.protocol,
+            malicious: psi.malicious,
+            conservative: psi.assurance == file::Assurance::Conservative,
+            pad: psi.pad,
+        };
+        (schedule, psi.dataset, Work::Intersection(wanted))
     }
 
     fn columns(&mut self, columns: Vec<Spanned<file::Column>>, whole: Range<usize>) -> Vec<Column> {

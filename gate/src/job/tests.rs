@@ -40,7 +40,7 @@ fn typos_anywhere_are_errors() {
         ("[train]", "[simulate]\nsites = []\n[train]", "invalid"),
         ("record-clip = 0.5", "record-clip = 0", "invalid"),
         ("record-clip = 0.5", "record-klip = 0.5", "unknown-key"),
-        ("workflow = \"fedavg\"", "workflow = \"psi\"", "not-built"),
+        ("workflow = \"fedavg\"", "workflow = \"psi\"", "unknown-key"),
         ("features = \"features.toml\"", "", "missing-key"),
         ("\"logistic-regression\"", "\"logistic\"", "unknown-value"),
     ] {

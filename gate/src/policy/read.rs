@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::{DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When, is_name};
 use crate::filter_use::{self, FilterTable, FilterUse};
 use crate::finding::{Finding, Severity, Source, did_you_mean, parse};
+use crate::intersection::PsiRule;
 
 mod file {
     //! The file as it is written.
@@ -125,7 +126,6 @@ mod file {
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    #[allow(dead_code)] // checked for its form; its first user is set intersection
     pub(super) struct Psi {
         pub dataset: String,
         pub peers: Vec<String>,
@@ -135,7 +135,7 @@ mod file {
         pub runs: Runs,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Deserialize, PartialEq)]
     #[serde(rename_all = "kebab-case")]
     pub(super) enum Reveal {
         Size,
@@ -144,10 +144,9 @@ mod file {
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    #[allow(dead_code)] // checked for its form; its first user is set intersection
     pub(super) struct Runs {
         pub max: u32,
-        pub window: String,
+        pub window: Window,
     }
 
     /// Text or a list; written by hand, since serde's untagged enums lose the places.
@@ -256,12 +255,7 @@ impl Reader<'_> {
             .collect();
         let rules = self.rules(file.rule, &datasets);
         self.currencies(&currencies, &mut datasets, &rules);
-        for psi in &file.psi {
-            let message =
-                "set intersection is not built in this version: this section permits nothing";
-            let finding = self.source.error("not-built", message, psi.span());
-            self.findings.push(finding.warning());
-        }
+        let psi = file.psi.into_iter().map(|psi| self.psi(psi, &datasets)).collect();
         Policy {
             site: name.into_inner(),
             owner: file.site.owner,
@@ -269,8 +263,40 @@ impl Reader<'_> {
             rules,
             digest: Digest::of(self.source.text.as_bytes()).hex(),
             pins,
+            psi,
             source: self.source.clone(),
             warnings: Vec::new(),
+        }
+    }
+
+    fn psi(&mut self, psi: Spanned<file::Psi>, datasets: &BTreeMap<String, Dataset>) -> PsiRule {
+        let span = psi.span();
+        let line = self.source.place(span.start).0;
+        let psi = psi.into_inner();
+        let mut hold = |fine: bool, message: &str, help: &str| {
+            if !fine {
+                self.error("invalid", message, span.clone(), help);
+            }
+        };
+        let known = datasets.contains_key(&psi.dataset);
+        hold(
+            known,
+            "[[psi]] names a data set that the policy has not",
+            "declare it as [dataset.ID]",
+        );
+        let named = !psi.peers.is_empty() && psi.peers.iter().all(|peer| is_name(peer));
+        hold(named, "`peers` names no sites", "for example [\"south\", \"west\"]");
+        let fraction = (0.0..=1.0).contains(&psi.max_fraction);
+        hold(fraction, "`max-fraction` must lie between 0 and 1", "1.0 allows every share");
+        PsiRule {
+            dataset: psi.dataset,
+            peers: psi.peers.into_iter().collect(),
+            rows: psi.reveal == file::Reveal::Rows,
+            min_intersection: psi.min_intersection,
+            max_fraction: psi.max_fraction,
+            runs: psi.runs.max,
+            window: psi.runs.window,
+            line,
         }
     }
 

@@ -94,11 +94,6 @@ impl InputError {
     }
 }
 
-/// How duplicates are met is not a word that is known.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("duplicates are met by `dedupe` or `refuse`, not by `{0}`")]
-pub struct UnknownDuplicates(pub String);
-
 /// Why names are no pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownStep {

@@ -2,39 +2,17 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use csv::ByteRecord;
+use privet_core::intersect::Duplicates;
 
-use crate::input::error::{InputError, UnknownDuplicates, nearest};
+use crate::input::error::{InputError, nearest};
 use crate::input::normalise::Pipeline;
 use crate::input::rows::{BUFFER, Rows, Stamp, delimiter};
 use crate::input::seen::Seen;
 
 /// Rows whose keys are looked up together.
 const BATCH: usize = 32;
-
-/// What becomes of rows whose key an earlier row has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Duplicates {
-    /// The first row of a key stands for all.
-    #[default]
-    Dedupe,
-    /// The file is refused.
-    Refuse,
-}
-
-impl FromStr for Duplicates {
-    type Err = UnknownDuplicates;
-
-    fn from_str(word: &str) -> Result<Self, UnknownDuplicates> {
-        match word {
-            "dedupe" => Ok(Self::Dedupe),
-            "refuse" => Ok(Self::Refuse),
-            _ => Err(UnknownDuplicates(word.to_owned())),
-        }
-    }
-}
 
 /// A file and what of it is compared.
 ///
@@ -77,6 +55,14 @@ impl std::fmt::Debug for Items {
 }
 
 impl Source {
+    /// Looks at the header alone.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has not these columns.
+    pub fn check(&self) -> Result<(), InputError> {
+        Table::open(self).map(drop)
+    }
+
     /// Reads the file once. `progress` is told how many bytes were read so far.
     ///
     /// # Errors

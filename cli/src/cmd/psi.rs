@@ -1,0 +1,182 @@
+//! `privet psi local`: which rows some files have in common.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use privet::core::intersect::{Duplicates, Protocol, Reveal, Wanted};
+use privet::{LocalOptions, LocalResult, Program, human_bytes};
+
+use super::Ended;
+use super::run::failed;
+use crate::out::{BOLD, DIM, Failed, Out, refusal};
+use crate::stop::on_interrupt;
+
+/// Set intersection.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    Local(Local),
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum RevealArg {
+    All,
+    First,
+    Size,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ProtocolArg {
+    Auto,
+    Ecdh,
+    Vole,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum DuplicatesArg {
+    Dedupe,
+    Refuse,
+}
+
+/// Intersect local files: each is a site with a gate of its own, on loopback.
+///
+/// Sites see sizes and what --reveal says, and nothing else of each other's files. Rows without a key match
+/// nothing. A job of `workflow = "psi"` does the same between machines.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  privet psi local --sites a.csv b.csv --column email
+  privet psi local --sites a.csv b.csv c.csv --column email --normalise trim,lower --reveal all --out out/")]
+pub(crate) struct Local {
+    /// One file a site, CSV or TSV; the site's name is the file's without extension.
+    #[arg(long, num_args = 2.., required = true)]
+    sites: Vec<PathBuf>,
+    /// The key columns, in order.
+    #[arg(long, num_args = 1.., required = true)]
+    column: Vec<String>,
+    /// What is done to keys: none, or some of trim, nfkc, lower, email, phone, in order.
+    #[arg(long, value_delimiter = ',', default_value = "none")]
+    normalise: Vec<String>,
+    /// What becomes of rows whose key an earlier row has.
+    #[arg(long, value_enum, default_value = "dedupe")]
+    duplicates: DuplicatesArg,
+    /// Who learns what: all sites their rows, the first alone, or all how many there are.
+    #[arg(long, value_enum, default_value = "all")]
+    reveal: RevealArg,
+    /// How it is computed.
+    #[arg(long, value_enum, default_value = "auto")]
+    protocol: ProtocolArg,
+    /// Look for peers that cheat: two sites, `vole`.
+    #[arg(long)]
+    malicious: bool,
+    /// Code parameters below all known attacks.
+    #[arg(long)]
+    conservative: bool,
+    /// Pad sets to the next power of two, so that sizes tell less.
+    #[arg(long)]
+    pad: bool,
+    /// The policy of a site, whose [[psi]] then guards its file: NAME=SITE.toml.
+    #[arg(long, value_name = "NAME=SITE.toml")]
+    policy: Vec<String>,
+    /// Where to write each site's matching rows, as NAME.csv.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Run server and sites as processes of their own.
+    #[arg(long)]
+    processes: bool,
+}
+
+pub(crate) fn main(command: &Command, out: &Out) -> Ended {
+    let Command::Local(args) = command;
+    local(args, out)
+}
+
+fn local(args: &Local, out: &Out) -> Ended {
+    let mut policies = BTreeMap::new();
+    for policy in &args.policy {
+        let Some((name, path)) = policy.split_once('=') else {
+            return Err(Failed::usage(format!("`--policy {policy}` is not NAME=SITE.toml")));
+        };
+        policies.insert(name.to_owned(), PathBuf::from(path));
+    }
+    let mut normalise = args.normalise.clone();
+    if normalise == ["none"] {
+        normalise.clear();
+    }
+    let wanted = Wanted {
+        columns: args.column.clone(),
+        normalise,
+        duplicates: match args.duplicates {
+            DuplicatesArg::Dedupe => Duplicates::Dedupe,
+            DuplicatesArg::Refuse => Duplicates::Refuse,
+        },
+        reveal: match args.reveal {
+            RevealArg::All => Reveal::All,
+            RevealArg::First => Reveal::First,
+            RevealArg::Size => Reveal::Size,
+        },
+        protocol: match args.protocol {
+            ProtocolArg::Auto => Protocol::Auto,
+            ProtocolArg::Ecdh => Protocol::Ecdh,
+            ProtocolArg::Vole => Protocol::Vole,
+        },
+        malicious: args.malicious,
+        conservative: args.conservative,
+        pad: args.pad,
+    };
+    let options = LocalOptions {
+        files: args.sites.clone(),
+        wanted,
+        policies,
+        out: args.out.clone(),
+        processes: if args.processes { Some(std::env::current_exe()?) } else { None },
+    };
+    let cancel = on_interrupt();
+    out.fleeting(&format!("{DIM}intersecting {} files…{DIM:#}", args.sites.len()));
+    let result = privet::intersect_files(Program::new(), &options, &cancel, |_| ());
+    let result = result.map_err(failed)?;
+    if let Some(reason) = &result.failure {
+        result.refusals.iter().for_each(|known| out.note(&refusal(known)));
+        let document = serde_json::to_value(&result).ok();
+        let failed = Failed::new(result.exit_code, reason.code.as_str(), reason.detail.clone());
+        return Err(failed.help(reason.code.help()).partial(document));
+    }
+    out.result(&result, || words(&result, args.out.as_deref()));
+    Ok(result.exit_code)
+}
+
+fn words(result: &LocalResult, out: Option<&std::path::Path>) -> String {
+    let LocalResult { found, bytes, wall_s, cpu_s, .. } = result;
+    let mut text = match found.intersection_size {
+        Some(size) => format!("{BOLD}{size} items in common{BOLD:#}"),
+        None => "done".to_owned(),
+    };
+    text.push_str(&format!(" · {} · {wall_s:.2} s\n\n", found.protocol.as_str()));
+    text.push_str(&format!(
+        "{DIM}{:<20} {:>12} {:>12} {:>12}{DIM:#}\n",
+        "site", "items", "duplicates", "in common"
+    ));
+    for site in &found.sites {
+        let common = site.intersection.map_or("not told".to_owned(), |size| size.to_string());
+        text.push_str(&format!(
+            "{:<20} {:>12} {:>12} {common:>12}\n",
+            site.name, site.items, site.duplicates
+        ));
+    }
+    let blank: u64 = found.sites.iter().map(|site| site.blank).sum();
+    if blank > 0 {
+        text.push_str(&format!("\n{blank} rows have no key and match nothing\n"));
+    }
+    text.push_str(&format!(
+        "\nsent           {} between sites, sealed for each other; {cpu_s:.2} s of processor time\n",
+        human_bytes(*bytes)
+    ));
+    text.push_str(
+        "what it tells  the items in common and the size of each file; nothing of other rows\n",
+    );
+    text.push_str(
+        "not protected  a site may enter rows that it does not have, and so ask for them\n",
+    );
+    if let Some(out) = out {
+        text.push_str(&format!("rows           {}\n", out.display()));
+    }
+    text
+}

@@ -1,0 +1,153 @@
+//! The seam to set intersection: what a job wants, what a site's guard is asked, what a site learns.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Reason;
+use crate::channel::Link;
+
+/// How an intersection is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// By what sizes and guards ask for.
+    #[default]
+    Auto,
+    /// An oblivious PRF on ristretto255.
+    Ecdh,
+    /// One from vector oblivious linear evaluation.
+    Vole,
+}
+
+impl Protocol {
+    /// The word used in jobs and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ecdh => "ecdh",
+            Self::Vole => "vole",
+        }
+    }
+}
+
+/// Who learns what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reveal {
+    /// Every site which of its rows are common.
+    #[default]
+    All,
+    /// The first site which of its rows are, the others nothing.
+    First,
+    /// Every site how many are.
+    Size,
+}
+
+impl Reveal {
+    /// The word used in jobs and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::First => "first",
+            Self::Size => "size",
+        }
+    }
+}
+
+/// What becomes of rows whose key an earlier row of the file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Duplicates {
+    /// The first row of a key stands for all.
+    #[default]
+    Dedupe,
+    /// The file is refused.
+    Refuse,
+}
+
+/// Names of the steps by which keys are normalised.
+pub const NORMALISE: [&str; 5] = ["trim", "nfkc", "lower", "email", "phone"];
+
+/// What a job wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Key columns, in order.
+    pub columns: Vec<String>,
+    /// Steps of [`NORMALISE`], in order.
+    pub normalise: Vec<String>,
+    /// What becomes of duplicates.
+    pub duplicates: Duplicates,
+    /// Who learns what.
+    pub reveal: Reveal,
+    /// How it is computed.
+    pub protocol: Protocol,
+    /// Whether a peer that cheats is looked for.
+    pub malicious: bool,
+    /// Whether code parameters are chosen below all known attacks.
+    pub conservative: bool,
+    /// Whether sets are padded to the next power of two.
+    pub pad: bool,
+}
+
+/// What a site allows, asked before anything is shown.
+pub trait Guard: Send {
+    /// Whether the size of the intersection matters to it: it is then counted before rows are shown.
+    fn counts(&self) -> bool;
+
+    /// Looks at the sizes of sets: this site's, without dummies, and those that the others declare.
+    ///
+    /// # Errors
+    /// When the run may not go on.
+    fn sizes(&mut self, own: u64, peers: &[u64]) -> Result<(), Reason>;
+
+    /// Looks at the size of the intersection.
+    ///
+    /// # Errors
+    /// When nothing may be shown.
+    fn common(&mut self, common: u64) -> Result<(), Reason>;
+}
+
+/// A site's part in one run.
+pub struct Meeting<'a> {
+    /// What is wanted.
+    pub wanted: &'a Wanted,
+    /// The site's file.
+    pub data: &'a Path,
+    /// Names the run, its sites and their certified keys: the same at all sites.
+    pub about: [u8; 32],
+    /// This site's place among the sites.
+    pub me: usize,
+    /// To every other site, by place; none at its own.
+    pub links: Vec<Option<Box<dyn Link>>>,
+    /// What it allows.
+    pub guard: &'a mut dyn Guard,
+    /// Where its matching rows are written, if it is to learn them.
+    pub out: &'a Path,
+}
+
+/// What a site found. For its owner: it never leaves by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Different keys of its file.
+    pub items: u64,
+    /// Rows whose key an earlier row has.
+    pub duplicates: u64,
+    /// Rows without a key.
+    pub blank: u64,
+    /// Items that all sites have, where it was told.
+    pub common: Option<u64>,
+    /// Whether its matching rows were written.
+    pub rows: bool,
+    /// How it was computed.
+    pub protocol: Protocol,
+}
+
+/// Computes intersections. Implemented by the façade over the protocols.
+pub trait Intersector: Send + Sync {
+    /// Takes part in a run.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a guard refuses, or a peer does not follow the protocol.
+    fn meet(&self, meeting: Meeting<'_>) -> Result<Found, Reason>;
+}

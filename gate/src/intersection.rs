@@ -1,0 +1,420 @@
+//! Set intersection through the gate of a site.
+//!
+//! ```text
+//!   offer ──▶ Passage, if a [[psi]] admits it
+//!   peers ──▶ Limits: runs are counted, sizes and the intersection's size held against the section
+//!   frames ──▶ Released, as many bytes as sets of these sizes need
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use privet_core::audit::{Audit, AuditEntry};
+use privet_core::clock::Clock;
+use privet_core::intersect::{Guard, Reveal, Wanted};
+use privet_core::ledger::Window;
+use privet_core::{Code, Reason, Refusal, Stage};
+use privet_crypto::{Reader, Writer};
+use privet_store::{Store, StoreError, Table};
+
+use crate::job::{Job, Offer};
+use crate::policy::{Dataset, Policy};
+use crate::released::{Released, Status};
+use crate::site::SiteGate;
+
+/// Data set and peer → when runs began, in seconds since 1970.
+const RUNS: Table = Table::named("psi-runs");
+/// Most runs that are remembered of a peer.
+const MAX_RUNS: usize = 1 << 16;
+
+/// Bytes that a site may send to a peer before sizes are known, and what setup takes.
+const SETUP_BYTES: u64 = 4 << 20;
+/// Bytes that it may send for each item of either set.
+const ITEM_BYTES: u64 = 96;
+
+/// What a policy allows of set intersection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PsiRule {
+    /// The data set.
+    pub dataset: String,
+    /// Names of the sites that may take part.
+    pub peers: BTreeSet<String>,
+    /// Whether matching rows may be told, here and to the others; else their number alone.
+    pub rows: bool,
+    /// The fewest common items of which anything may be told.
+    pub min_intersection: u64,
+    /// The largest share of this site's items of which anything may be told.
+    pub max_fraction: f64,
+    /// Runs with each peer in a window.
+    pub runs: u32,
+    /// The window.
+    pub window: Window,
+    /// Line of the file where it starts, from 1.
+    pub line: usize,
+}
+
+impl PsiRule {
+    /// What it is called where a rule is named.
+    pub fn name(&self) -> String {
+        format!("psi:{}", self.line)
+    }
+}
+
+/// The way of one intersection through a gate.
+pub struct Passage {
+    site: String,
+    rules: Vec<PsiRule>,
+    dataset: Dataset,
+    job: String,
+    submitter: String,
+    audit: Arc<dyn Audit>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    left: Mutex<Option<Left>>,
+}
+
+/// What was admitted, once the peers are known.
+struct Left {
+    rule: String,
+    peers: String,
+    sent: u64,
+    allowed: Arc<AtomicU64>,
+}
+
+impl SiteGate {
+    /// Holds an offered intersection against the policy.
+    ///
+    /// # Errors
+    /// When no section of the policy admits it.
+    pub fn intersect(
+        &self,
+        job: &Job,
+        wanted: &Wanted,
+        submitter: &str,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Passage, Refusal> {
+        let policy: &Policy = self.policy();
+        let refuse = |code, detail: String| {
+            Refusal::new(&policy.site, Stage::Compile, Reason::new(code, detail))
+        };
+        let dataset = policy.datasets.get(&job.dataset).ok_or_else(|| {
+            refuse(Code::UnknownDataset, "the policy declares no such data set".to_owned())
+        })?;
+        let of = |rule: &&PsiRule| rule.dataset == job.dataset;
+        let fits = |rule: &&PsiRule| rule.rows || wanted.reveal == Reveal::Size;
+        let rules: Vec<PsiRule> = policy.psi.iter().filter(of).filter(fits).cloned().collect();
+        if rules.is_empty() {
+            let detail = match policy.psi.iter().any(|rule| of(&rule)) {
+                true => "the policy's [[psi]] tells how many are common, and the job wants rows",
+                false => "the policy has no [[psi]] for this data set",
+            };
+            return Err(refuse(Code::NoMatchingRule, detail.to_owned()));
+        }
+        Ok(Passage {
+            site: policy.site.clone(),
+            rules,
+            dataset: dataset.clone(),
+            job: job.name.clone(),
+            submitter: submitter.to_owned(),
+            audit: self.audit(),
+            store,
+            clock,
+            left: Mutex::default(),
+        })
+    }
+}
+
+impl Passage {
+    /// Says that the site waits.
+    pub fn ready(&self) -> Released {
+        Released::status(Status::Ready { sealed: false })
+    }
+
+    /// Name of the job.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// A refusal at this stage.
+    pub fn refusal(&self, reason: Reason) -> Refusal {
+        let refusal = Refusal::new(&self.site, Stage::Psi, reason);
+        match self.lock().as_ref() {
+            Some(left) => refusal.by_rule(&left.rule),
+            None => refusal,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Left>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a run with these peers, certified under these names; gives what its guard is.
+    ///
+    /// # Errors
+    /// When no section admits all of them, or a run is on already.
+    pub fn with(&self, peers: &[String]) -> Result<Limits, Reason> {
+        let admits = |rule: &&PsiRule| peers.iter().all(|peer| rule.peers.contains(peer));
+        let rule = self.rules.iter().find(admits).ok_or_else(|| {
+            let detail = "no [[psi]] of the policy names all sites of this run as peers";
+            Reason::new(Code::NotAdmitted, detail)
+        })?;
+        let allowed = Arc::new(AtomicU64::new(SETUP_BYTES * peers.len() as u64));
+        let left =
+            Left { rule: rule.name(), peers: peers.join(", "), sent: 0, allowed: allowed.clone() };
+        let entry = AuditEntry {
+            event: "intersect".to_owned(),
+            job: Some(self.job.clone()),
+            peer: Some(left.peers.clone()),
+            rule: Some(left.rule.clone()),
+            ..AuditEntry::default()
+        };
+        self.audit.append(entry)?;
+        let before = self.lock().replace(left);
+        if before.is_some() {
+            return Err(Reason::new(Code::RoundReplayed, "one run a job"));
+        }
+        Ok(Limits {
+            rule: rule.clone(),
+            peers: peers.to_vec(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            allowed,
+            own: 0,
+        })
+    }
+
+    /// Lets a frame of the run out.
+    ///
+    /// # Errors
+    /// When there is no run, or it has sent more than sets of its sizes need.
+    pub fn frame(&self, bytes: Vec<u8>) -> Result<Released, Reason> {
+        let mut left = self.lock();
+        let left = left.as_mut().ok_or_else(|| {
+            Reason::new(Code::WrongStage, "a frame of an intersection that nothing admitted")
+        })?;
+        left.sent = left.sent.saturating_add(bytes.len() as u64);
+        if left.sent > left.allowed.load(Ordering::SeqCst) {
+            let detail = "the intersection sends more than sets of these sizes need";
+            return Err(Reason::new(Code::TooLarge, detail));
+        }
+        Ok(Released::frame(bytes, None))
+    }
+
+    /// Notes the end of the run in the log, and says it to the server: nothing of what was found.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn done(&self, shown: &str) -> Result<Released, Reason> {
+        let left = self.lock();
+        let (rule, peers, bytes) = match left.as_ref() {
+            Some(left) => (Some(left.rule.clone()), Some(left.peers.clone()), left.sent),
+            None => (None, None, 0),
+        };
+        let entry = AuditEntry {
+            event: "intersected".to_owned(),
+            job: Some(self.job.clone()),
+            peer: peers,
+            rule,
+            filters: vec![shown.to_owned()],
+            bytes,
+            ..AuditEntry::default()
+        };
+        Ok(Released::frame(vec![1], Some((self.audit.clone(), entry))))
+    }
+
+    /// Who offered the job.
+    pub fn submitter(&self) -> &str {
+        &self.submitter
+    }
+}
+
+/// A section of a policy, held against one run.
+pub struct Limits {
+    rule: PsiRule,
+    peers: Vec<String>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    allowed: Arc<AtomicU64>,
+    own: u64,
+}
+
+impl Limits {
+    /// Counts this run with every peer; none, where one has had its runs.
+    fn claim(&self) -> Result<(), Reason> {
+        let now = self.clock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let since = match self.rule.window {
+            Window::Lifetime => 0,
+            Window::Days(days) => now.saturating_sub(u64::from(days) * 86_400),
+        };
+        let claimed = self.store.write(|tx| {
+            for peer in &self.peers {
+                let key = key(&self.rule.dataset, peer);
+                let mut began = began(tx.get(RUNS, &key)?.as_deref());
+                // A clock that was set back makes runs of the future, which count.
+                began.retain(|at| *at >= since);
+                if began.len() >= (self.rule.runs as usize).min(MAX_RUNS) {
+                    return Err(Unclaimed::Exhausted);
+                }
+                began.push(now);
+                let mut writer = Writer::default();
+                for at in &began {
+                    writer.u64(*at);
+                }
+                tx.put(RUNS, &key, &writer.finish())?;
+            }
+            Ok(())
+        });
+        claimed.map_err(|unclaimed| match unclaimed {
+            Unclaimed::Exhausted => {
+                let (runs, window) = (self.rule.runs, self.rule.window);
+                let detail = format!("a peer has had its {runs} runs on this data set ({window})");
+                Reason::new(Code::RunsExhausted, detail)
+            }
+            Unclaimed::Storage(error) => Reason::new(Code::StorageFailed, error.to_string()),
+        })
+    }
+}
+
+/// Why a run was not counted; with any peer, then.
+enum Unclaimed {
+    Exhausted,
+    Storage(StoreError),
+}
+
+impl From<StoreError> for Unclaimed {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+fn key(dataset: &str, peer: &str) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.bytes(dataset.as_bytes()).bytes(peer.as_bytes());
+    writer.finish()
+}
+
+fn began(bytes: Option<&[u8]>) -> Vec<u64> {
+    let mut reader = Reader::new(bytes.unwrap_or_default());
+    std::iter::from_fn(|| reader.u64("run").ok()).collect()
+}
+
+impl Guard for Limits {
+    fn counts(&self) -> bool {
+        self.rule.min_intersection > 0 || self.rule.max_fraction < 1.0
+    }
+
+    fn sizes(&mut self, own: u64, peers: &[u64]) -> Result<(), Reason> {
+        self.own = own;
+        let items =
+            |peer: &u64| ITEM_BYTES.saturating_mul(own.saturating_add(*peer).saturating_add(4096));
+        let more = peers.iter().map(items).fold(0, u64::saturating_add);
+        self.claim()?;
+        self.allowed.fetch_add(more, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn common(&mut self, common: u64) -> Result<(), Reason> {
+        if common < self.rule.min_intersection {
+            let detail = "fewer items are common than `min-intersection`";
+            return Err(Reason::new(Code::IntersectionTooSmall, detail));
+        }
+        if common as f64 > self.rule.max_fraction * self.own as f64 {
+            let detail = "a larger share of this site's items is common than `max-fraction`";
+            return Err(Reason::new(Code::IntersectionTooLarge, detail));
+        }
+        Ok(())
+    }
+}
+
+/// The run that is on, named as all its sites name it.
+pub fn about(offer: &Offer, sites: &[(String, [u8; 32])]) -> [u8; 32] {
+    let transcript = privet_crypto::Transcript::new("privet/gate/intersection/v1")
+        .bytes(&offer.digest().0)
+        .number(sites.len() as u64);
+    let site = |transcript: privet_crypto::Transcript, (name, key): &(String, [u8; 32])| {
+        transcript.bytes(name.as_bytes()).bytes(key)
+    };
+    sites.iter().fold(transcript, site).finish().0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    struct At(Mutex<SystemTime>);
+
+    impl Clock for At {
+        fn now(&self) -> SystemTime {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    fn limits(store: &Store, clock: &Arc<At>, peers: &[&str], rule: PsiRule) -> Limits {
+        Limits {
+            rule,
+            peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+            store: store.clone(),
+            clock: clock.clone(),
+            allowed: Arc::default(),
+            own: 0,
+        }
+    }
+
+    fn rule() -> PsiRule {
+        PsiRule {
+            dataset: "ids".into(),
+            peers: ["a".to_owned(), "b".to_owned()].into(),
+            rows: true,
+            min_intersection: 10,
+            max_fraction: 0.5,
+            runs: 2,
+            window: Window::Days(30),
+            line: 9,
+        }
+    }
+
+    #[test]
+    fn runs_are_counted_by_peer_and_window() {
+        let store = Store::in_memory().unwrap();
+        let clock = Arc::new(At(Mutex::new(UNIX_EPOCH + Duration::from_secs(1 << 30))));
+        let run = |peers: &[&str]| limits(&store, &clock, peers, rule()).sizes(1, &[1]);
+        run(&["a"]).unwrap();
+        run(&["a", "b"]).unwrap();
+        assert_eq!(run(&["a"]).unwrap_err().code, Code::RunsExhausted);
+        run(&["b"]).unwrap();
+        assert_eq!(run(&["b"]).unwrap_err().code, Code::RunsExhausted);
+        *clock.0.lock().unwrap() += Duration::from_secs(31 * 86_400);
+        run(&["a"]).unwrap();
+        let forever = PsiRule { window: Window::Lifetime, ..rule() };
+        let run = || limits(&store, &clock, &["c"], forever.clone()).sizes(1, &[1]);
+        run().unwrap();
+        *clock.0.lock().unwrap() += Duration::from_secs(400 * 86_400);
+        run().unwrap();
+        assert!(run().is_err());
+    }
+
+    #[test]
+    fn the_size_of_an_intersection_is_held_against_the_section() {
+        let store = Store::in_memory().unwrap();
+        let clock = Arc::new(At(Mutex::new(UNIX_EPOCH)));
+        let mut limits = limits(&store, &clock, &["a"], rule());
+        assert!(limits.counts());
+        limits.sizes(40, &[100]).unwrap();
+        limits.common(10).unwrap();
+        limits.common(20).unwrap();
+        assert_eq!(limits.common(9).unwrap_err().code, Code::IntersectionTooSmall);
+        assert_eq!(limits.common(21).unwrap_err().code, Code::IntersectionTooLarge);
+        let open = PsiRule { min_intersection: 0, max_fraction: 1.0, ..rule() };
+        assert!(!Limits { rule: open, ..limits }.counts());
+    }
+}

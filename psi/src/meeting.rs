@@ -1,0 +1,84 @@
+//! Intersections of files: read, meet the other sites, write the rows that match.
+
+use privet_core::intersect::{Found, Intersector, Meeting, Wanted};
+use privet_core::{Code, Reason};
+use privet_crypto::{Digest, Transcript};
+
+use crate::input::{InputError, Pipeline, Source};
+use crate::run::{Outcome, Site, intersect};
+use crate::terms::Terms;
+use crate::vole::params::Assurance;
+
+/// The protocols, on the sites' own files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files;
+
+impl From<InputError> for Reason {
+    fn from(error: InputError) -> Self {
+        let code = match &error {
+            InputError::Unwritable { .. } => Code::StorageFailed,
+            _ => Code::DataUnreadable,
+        };
+        Reason::new(code, error.to_string())
+    }
+}
+
+fn pipeline(wanted: &Wanted) -> Result<Pipeline, Reason> {
+    Pipeline::parse(&wanted.normalise)
+        .map_err(|unknown| Reason::new(Code::InvalidJob, unknown.to_string()))
+}
+
+impl Intersector for Files {
+    fn meet(&self, meeting: Meeting<'_>) -> Result<Found, Reason> {
+        let Meeting { wanted, data, about, me, links, guard, out } = meeting;
+        let source = Source {
+            path: data.to_path_buf(),
+            columns: wanted.columns.clone(),
+            pipeline: pipeline(wanted)?,
+            duplicates: wanted.duplicates,
+        };
+        let items = source.read(&mut |_| ())?;
+        let count = items.digests.len() as u64;
+        let terms = Terms {
+            about: Transcript::new("privet/psi/about/v1").bytes(&about).finish(),
+            normalisation: normalisation(&source),
+            protocol: wanted.protocol,
+            reveal: wanted.reveal,
+            malicious: wanted.malicious,
+            assurance: match wanted.conservative {
+                true => Assurance::Conservative,
+                false => Assurance::Standard,
+            },
+        };
+        let declared = if wanted.pad { count.max(1024).next_power_of_two() } else { count };
+        let site = Site { me, items: &items.digests, declared, links, guard };
+        let Outcome { protocol, size, matching } = intersect(&terms, site)?;
+        if let Some(matching) = &matching {
+            source.write_rows(&items, matching, out)?;
+        }
+        Ok(Found {
+            items: count,
+            duplicates: items.duplicates,
+            blank: items.blank,
+            common: size,
+            rows: matching.is_some(),
+            protocol,
+        })
+    }
+}
+
+fn normalisation(source: &Source) -> Digest {
+    source.pipeline.digest(source.columns.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use privet_core::intersect::NORMALISE;
+
+    use crate::input::Step;
+
+    #[test]
+    fn jobs_name_the_steps_there_are() {
+        assert_eq!(NORMALISE.to_vec(), Step::ALL.map(Step::name).to_vec());
+    }
+}
