@@ -4,5 +4,6 @@ pub mod dp;
 pub mod fed;
 pub mod he;
 mod machine;
+pub mod psi;
 
 pub use machine::Machine;

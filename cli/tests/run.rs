@@ -10,7 +10,7 @@ use serde_json::Value;
 #[test]
 fn the_examples_are_what_init_writes() {
     let folder = tempfile::tempdir().unwrap();
-    for (example, files) in [("hospitals", 15), ("digits", 25)] {
+    for (example, files) in [("hospitals", 15), ("digits", 25), ("psi", 8)] {
         assert_eq!(privet_in(folder.path(), &["init", example]).code, 0);
         let made = folder.path().join(example);
         let mut compared = 0;

@@ -12,6 +12,7 @@ use privet_core::{Code, Reason, Refusal};
 use privet_gate::{Job, Source, Work, is_name};
 use privet_psi::input::{InputError, Pipeline, Source as Input};
 use privet_site::Kept;
+use privet_store::Store;
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -93,6 +94,8 @@ pub struct LocalOptions {
     pub out: Option<PathBuf>,
     /// Run server and sites as processes of this binary.
     pub processes: Option<PathBuf>,
+    /// Threads of each process.
+    pub threads: Option<usize>,
 }
 
 /// What a local intersection gave.
@@ -194,6 +197,7 @@ pub fn intersect_files(
         // A folder of a site may be there already, with its memory in it.
         resume: workspace.exists(),
         processes: options.processes.clone(),
+        threads: options.threads,
         command: "privet psi local".to_owned(),
         ..RunOptions::default()
     };
@@ -333,6 +337,8 @@ fn guarded(names: &[String], policy: &Path, program: &Program) -> Result<Vec<Val
 fn remember(policy: &Path, folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let memory = std::path::absolute(policy)?.with_extension("runs");
+    // Made here: what a site would make would take the place of the link.
+    drop(Store::open(&memory).map_err(std::io::Error::other)?);
     #[cfg(unix)]
     std::os::unix::fs::symlink(memory, folder.join("ledger"))?;
     #[cfg(not(unix))]

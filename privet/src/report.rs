@@ -1,6 +1,7 @@
 //! `report.html`: one file without scripts or network, for people who were not there.
 
 mod chart;
+mod intersection;
 mod statistics;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use privet_core::Refusal;
 use privet_core::ledger::rounded_up;
 use privet_core::sensitivity::Unit;
-use privet_gate::{Explanation, Job, Policy};
+use privet_gate::{Explanation, Job, Policy, Work};
 use privet_server::Status;
 
 use crate::inspect::{explain, ledger_for};
@@ -52,7 +53,12 @@ pub(crate) fn page(
             }
             body {
                 main {
-                    (headline(result))
+                    (headline(result, job))
+                    @if let Work::Intersection(_) = &job.work {
+                        @if let Some(found) = &result.psi { (intersection::section(found)) }
+                        (refusals(result))
+                        (how_made(result, job, policies, command))
+                    } @else {
                     @if result.statistics.is_empty() { (curves(result)) } @else { (statistics::section(result)) }
                     (budgets(result, letters))
                     (who_saw_what(result, job))
@@ -62,6 +68,7 @@ pub(crate) fn page(
                     (policies_in_words(policies, letters))
                     (not_protected(letters))
                     (how_made(result, job, policies, command))
+                    }
                 }
             }
         }
@@ -82,12 +89,20 @@ fn outcome(result: &RunResult) -> String {
     }
 }
 
-fn headline(result: &RunResult) -> Markup {
+fn subject(job: &Job) -> &'static str {
+    match job.work {
+        Work::Training(_) => "federated training",
+        Work::Statistics(_) => "federated statistics",
+        Work::Intersection(_) => "set intersection",
+    }
+}
+
+fn headline(result: &RunResult, job: &Job) -> Markup {
     let now = jiff::Timestamp::now().strftime("%-d %B %Y, %H:%M UTC").to_string();
     let worst = worst(result);
     html! {
         header {
-            p.kicker { "Privet · federated " @if result.statistics.is_empty() { "training" } @else { "statistics" } " report" }
+            p.kicker { "Privet · " (subject(job)) " report" }
             h1 { (result.job) }
             p.lead { (outcome(result)) " " (now) }
         }
@@ -96,6 +111,8 @@ fn headline(result: &RunResult) -> Markup {
                 @if let Some(help) = &error.help { " What to do: " (help) "." } }
         }
         section.tiles aria-label="Summary" {
+            @if let Some(found) = &result.psi { (intersection::tiles(found)) }
+            @else {
             div.tile {
                 @if result.statistics.is_empty() {
                     p.label { "Accuracy" }
@@ -117,10 +134,17 @@ fn headline(result: &RunResult) -> Markup {
                     None => { p.number { "–" } p.note { "no budget was charged" } }
                 }
             }
+            }
             div.tile {
                 p.label { "Left the sites" }
-                p.number { (left_in_words(result)) }
-                p.note { (bytes(result.sites.iter().map(|s| s.bytes_up).sum())) " in all" }
+                @let sent = bytes(result.sites.iter().map(|s| s.bytes_up).sum());
+                @if result.psi.is_some() {
+                    p.number { (sent) }
+                    p.note { "sealed, from site to site" }
+                } @else {
+                    p.number { (left_in_words(result)) }
+                    p.note { (sent) " in all" }
+                }
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct RunOptions {
     pub rounds: Option<u32>,
     /// Run server and sites as processes of this binary.
     pub processes: Option<PathBuf>,
+    /// Threads that each of these processes computes with; as many as there are cores when absent.
+    pub threads: Option<usize>,
     /// Also run the budgets of the job's curve, once the job is done.
     pub curve: bool,
     /// The command line, for the report.
@@ -186,7 +188,10 @@ pub fn run(
     let built_in = program.built_in();
     let outcome = match &options.processes {
         None => in_process(program.parts(), &workspace, write_sites, cancel, &mut observer)?,
-        Some(binary) => as_processes(binary, &workspace, write_sites, cancel, &mut observer)?,
+        Some(binary) => {
+            let program = Binary { path: binary, threads: options.threads };
+            as_processes(&program, &workspace, write_sites, cancel, &mut observer)?
+        }
     };
     let model = workspace.server().join("model.safetensors");
     if model.exists() {
@@ -353,11 +358,25 @@ fn wait_for_address(folder: &Path, ended: impl Fn() -> bool) -> Option<String> {
 /// Child processes that end with this one.
 struct Children(Vec<(String, Child)>);
 
+/// What children run.
+struct Binary<'a> {
+    path: &'a Path,
+    threads: Option<usize>,
+}
+
 impl Children {
-    fn start(&mut self, binary: &Path, role: &str, name: &str, kit: &Path) -> std::io::Result<()> {
+    fn start(
+        &mut self,
+        binary: &Binary<'_>,
+        role: &str,
+        name: &str,
+        kit: &Path,
+    ) -> std::io::Result<()> {
         // Their words go to a file beside what they are about.
         let log = std::fs::File::create(kit.join("log.txt"))?;
-        let child = Command::new(binary)
+        let threads = binary.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string()));
+        let child = Command::new(binary.path)
+            .envs(threads)
             .args([role, "--kit"])
             .arg(kit)
             .stdin(Stdio::null())
@@ -393,7 +412,7 @@ impl Drop for Children {
 
 /// Server and sites as processes of their own.
 fn as_processes(
-    binary: &Path,
+    binary: &Binary<'_>,
     workspace: &Workspace,
     write_sites: impl Fn(&str) -> Result<Vec<(String, PathBuf)>, KitError>,
     cancel: &Cancel,

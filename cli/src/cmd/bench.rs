@@ -1,6 +1,7 @@
 //! `privet bench`.
 
-use privet_bench::{dp, fed, he};
+use privet::core::intersect::Protocol;
+use privet_bench::{dp, fed, he, psi};
 
 use super::Ended;
 use crate::out::{Failed, Out};
@@ -49,6 +50,27 @@ pub(crate) enum Command {
         /// Seal and open on an NVIDIA GPU; needs a build with the feature `cuda`.
         #[arg(long)]
         gpu: bool,
+    },
+    /// Set intersection of made-up files, every site a process of its own; half of all items are common.
+    #[command(after_help = "Examples:
+  privet bench psi --items 10000
+  privet bench psi --items 1000 --sites 3 --protocol ecdh --json")]
+    Psi {
+        /// Items of each site.
+        #[arg(long, default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(2..=1 << 26))]
+        items: u64,
+        /// Sites.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=64))]
+        sites: u32,
+        /// How it is computed; by size when left out.
+        #[arg(long, value_parser = ["auto", "ecdh", "vole"], default_value = "auto")]
+        protocol: String,
+        /// Look for cheating.
+        #[arg(long)]
+        malicious: bool,
+        /// Threads of each process; as many as there are cores when left out.
+        #[arg(long)]
+        threads: Option<usize>,
     },
     /// Noise: samplers, and clip and Gaussian noise on one update.
     #[command(after_help = "Examples:
@@ -125,6 +147,23 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
                     }
                 }
             }
+        }
+        Command::Psi { items, sites, protocol, malicious, threads } => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let measured = psi::run(&psi::Options {
+                items: *items,
+                sites: *sites,
+                protocol: match protocol.as_str() {
+                    "ecdh" => Protocol::Ecdh,
+                    "vole" => Protocol::Vole,
+                    _ => Protocol::Auto,
+                },
+                malicious: *malicious,
+                threads: threads.unwrap_or(cores),
+                binary: std::env::current_exe()?,
+            })
+            .map_err(super::run::failed)?;
+            out.result(&measured, || measured.table());
         }
         Command::Dp { params, threads } => {
             let measured = dp::run(&dp::Options { params: *params, threads: *threads })?;

@@ -16,7 +16,7 @@ use crate::out::{Failed, Out};
   privet init hospitals
   privet init digits demo --seed 7")]
 pub(crate) struct Args {
-    /// hospitals, or digits
+    /// hospitals, digits, or psi
     template: String,
     /// The folder; the template's name when absent.
     folder: Option<PathBuf>,
@@ -30,10 +30,6 @@ pub(crate) fn main(args: &Args, out: &Out) -> Ended {
     privet::init(&args.template, &folder, args.seed).map_err(|error| {
         let names: Vec<&str> = TEMPLATES.iter().map(|template| template.name).collect();
         match &error {
-            // A template of a later version, rather than a typo.
-            TemplateError::Unknown(name) if name == "psi" => {
-                Failed::new(3, "not-built", error.to_string())
-            }
             TemplateError::Unknown(name) => {
                 Failed::usage(error.to_string()).help(privet::gate::did_you_mean(
                     name,

@@ -128,6 +128,7 @@ fn local(args: &Local, out: &Out) -> Ended {
         policies,
         out: args.out.clone(),
         processes: if args.processes { Some(std::env::current_exe()?) } else { None },
+        threads: None,
     };
     let cancel = on_interrupt();
     out.fleeting(&format!("{DIM}intersecting {} files…{DIM:#}", args.sites.len()));

@@ -62,11 +62,13 @@ pub(crate) fn main(args: &Args, out: &Out) -> Ended {
         resume: args.resume,
         rounds: args.rounds,
         processes,
+        threads: None,
         curve: !args.no_curve && !args.resume && args.rounds.is_none(),
         command: command_line(),
     };
     let cancel = on_interrupt();
-    let mut table = Table { out, planned: 0, sites: 0, budgets: BTreeMap::new(), points: 0 };
+    let mut table =
+        Table { out, workflow: "", planned: 0, sites: 0, budgets: BTreeMap::new(), points: 0 };
     out.fleeting(&format!("{DIM}reading {}…{DIM:#}", args.job.display()));
     let result = privet::run(Program::new(), &options, &cancel, |event| table.show(event));
     let result = result.map_err(failed)?;
@@ -83,6 +85,7 @@ fn command_line() -> String {
 
 struct Table<'a> {
     out: &'a Out,
+    workflow: &'static str,
     planned: u32,
     sites: usize,
     budgets: BTreeMap<String, f64>,
@@ -93,6 +96,7 @@ impl Table<'_> {
     fn show(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Preparing { job, workflow, rounds, sites, workspace, moved, budgets } => {
+                self.workflow = workflow;
                 self.planned = *rounds;
                 self.sites = *sites;
                 self.budgets.clone_from(budgets);
@@ -114,6 +118,10 @@ impl Table<'_> {
                 let (ready, sites) = (ready.len(), self.sites);
                 self.out.note(&format!("policies  {ready} of {sites} sites allow this job"));
                 refusals.iter().for_each(|known| self.out.note(&refusal(known)));
+                if self.workflow == "psi" {
+                    self.out.fleeting(&format!("{DIM}intersecting…{DIM:#}"));
+                    return;
+                }
                 self.out.note(&format!(
                     "\n{DIM}{:>7}  {:>6}  {:>6}  {:>8}  {:<26} {:>8} {:>8}{DIM:#}",
                     "round", "sites", "loss", "accuracy", "ε used (worst site)", "sent", "time"
@@ -147,6 +155,9 @@ impl Table<'_> {
     }
 
     fn row(&self, record: &RoundRecord) {
+        if self.workflow == "psi" {
+            return;
+        }
         let number = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.3}"));
         let asked = record.answered.len() + record.refusals.len() + record.dropped.len();
         self.out.note(&format!(
@@ -209,6 +220,15 @@ fn words(result: &RunResult, job: String) -> String {
             &format!("after {} of {} rounds, {took}", result.rounds_done, result.rounds_planned),
         ),
     }
+    if let Some(found) = &result.psi {
+        for site in &found.sites {
+            let common = match site.intersection {
+                Some(size) => format!("{size} of {} items in common", site.items),
+                None => format!("{} items; what is common was not told", site.items),
+            };
+            line(&site.name, &common);
+        }
+    }
     for known in &result.statistics {
         let number =
             |x: f64| format!("{:.4}", x).trim_end_matches('0').trim_end_matches('.').to_owned();
@@ -249,12 +269,20 @@ fn words(result: &RunResult, job: String) -> String {
     let danger = |sentence: &String| line("danger", &format!("{RED}✗ {sentence}{RED:#}"));
     result.dangers.iter().for_each(danger);
     result.unaccounted.iter().for_each(|sentence| line("unaccounted", sentence));
-    line("not protected", "anything computed outside this job; the model's own mistakes");
+    let open = match result.workflow {
+        "psi" => "a site may enter rows that it does not have, and so ask for them",
+        _ => "anything computed outside this job; the model's own mistakes",
+    };
+    line("not protected", open);
     line("report", &result.artifacts.report);
     text
 }
 
 fn left(result: &RunResult) -> String {
+    if result.workflow == "psi" {
+        let up: u64 = result.sites.iter().map(|site| site.bytes_up).sum();
+        return format!("{}, sealed for each other", human_bytes(up));
+    }
     let updates: u32 = result.sites.iter().map(|site| site.rounds_answered).sum();
     let up: u64 = result.sites.iter().map(|site| site.bytes_up).sum();
     let noise = match result.receipts.noise_multiplier_min {

@@ -55,6 +55,7 @@ struct State {
 const RELAYED: usize = 2;
 
 /// Conversations between sites.
+/// A site that refuses or is gone leaves them, and whoever waits for it hears so.
 #[derive(Default)]
 struct Relays {
     /// Sites that may converse; nobody before a workflow says so.
@@ -127,6 +128,13 @@ pub(crate) struct Closed {
 
 fn connected(connections: &BTreeMap<String, Connections>, name: &str) -> bool {
     connections.get(name).is_some_and(|connections| !connections.gone())
+}
+
+impl Relays {
+    fn leave(&mut self, site: &str) {
+        self.admitted.remove(site);
+        self.waiting.retain(|(from, to), _| from != site && to != site);
+    }
 }
 
 /// To another site and from it.
@@ -521,6 +529,7 @@ impl Service for Shared {
                     state.mail.answers.push_back((peer.name.clone(), frame.to_vec()));
                 }
                 Err(code) => {
+                    state.relays.leave(&peer.name);
                     state.refused_frames.insert(peer.name.clone(), (self.0.frames, code));
                 }
             }
@@ -554,6 +563,9 @@ impl Service for Shared {
             let connections = state.connections.entry(peer.name.clone()).or_default();
             connections.open = connections.open.saturating_sub(1);
             connections.lost = Some(Instant::now());
+            if connections.open == 0 {
+                state.relays.leave(&peer.name);
+            }
         });
     }
 }
