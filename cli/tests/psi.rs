@@ -188,7 +188,7 @@ fn guarded() -> Files {
     files
 }
 
-/// A refusal of one is everybody's, before anything is written; the reason stays with its site.
+/// A refusal of one is everybody's, before anything is written.
 #[test]
 fn a_guard_refuses_for_all() {
     let files = guarded();
@@ -204,7 +204,7 @@ fn a_guard_refuses_for_all() {
     std::fs::remove_dir_all(files.path().join("out")).unwrap();
     for (sites, code) in [
         // All 50 of its items; 20 of them.
-        (&["a.csv", "c.csv"][..], "intersection-too-large"),
+        (&["a.csv", "c.csv"][..], "size-gate"),
         (&["a.csv", "b.csv", "c.csv"], ""),
         (&["a.csv", "d.csv"], "not-admitted"),
     ] {
@@ -226,10 +226,7 @@ fn a_guard_refuses_for_all() {
     let few = SITE.replace("min-intersection = 25", "min-intersection = 31");
     std::fs::write(files.path().join("site.toml"), few).unwrap();
     let said = run(&["a.csv", "b.csv"], "a=site.toml");
-    assert_eq!(
-        (said.code, &said.json()["refusals"][0]["code"]),
-        (3, &"intersection-too-small".into())
-    );
+    assert_eq!((said.code, &said.json()["refusals"][0]["code"]), (3, &"size-gate".into()));
     let sizes = SITE.replace("\"rows\"", "\"size\"");
     std::fs::write(files.path().join("site.toml"), sizes).unwrap();
     let said = run(&["a.csv", "b.csv"], "a=site.toml");

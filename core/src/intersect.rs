@@ -95,17 +95,28 @@ pub trait Guard: Send {
     /// Whether the size of the intersection matters to it: it is then counted before rows are shown.
     fn counts(&self) -> bool;
 
-    /// Looks at the sizes of sets: this site's, without dummies, and those that the others declare.
+    /// Looks at the sizes of sets, this site's without dummies and those that the others declare, and says of
+    /// which intersections something may be shown.
     ///
     /// # Errors
     /// When the run may not go on.
-    fn sizes(&mut self, own: u64, peers: &[u64]) -> Result<(), Reason>;
+    fn sizes(&mut self, own: u64, peers: &[u64]) -> Result<Bounds, Reason>;
+}
 
-    /// Looks at the size of the intersection.
-    ///
-    /// # Errors
-    /// When nothing may be shown.
-    fn common(&mut self, common: u64) -> Result<(), Reason>;
+/// Sizes of an intersection of which something may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The fewest common items.
+    pub least: u64,
+    /// The most.
+    pub most: u64,
+}
+
+impl Bounds {
+    /// Whether a size lies within.
+    pub fn allow(&self, size: u64) -> bool {
+        (self.least..=self.most).contains(&size)
+    }
 }
 
 /// A site's part in one run.

@@ -109,8 +109,7 @@ codes! {
     NormalisationMismatch = "normalisation-mismatch", 3, "name the same key columns and the same `normalise` at all sites";
     CannotCount = "cannot-count", 3, "use `protocol = \"ecdh\"` or `\"auto\"`: it counts before it shows";
     RunsExhausted = "runs-exhausted", 3, "wait for the window of the site's [[psi]] to pass, or ask its owner";
-    IntersectionTooSmall = "intersection-too-small", 3, "nothing is told of so few common items; ask with larger sets, or ask the site's owner";
-    IntersectionTooLarge = "intersection-too-large", 3, "nothing is told of so large a share; ask the site's owner";
+    SizeGate = "size-gate", 3, "fewer or more items are common than a site allows; nothing is told, not even which site";
     PeerCheated = "peer-cheated", 3, "the other site did not follow the protocol; look at it before trying again";
     Cancelled = "cancelled", 130, "start again with `--resume`";
 }
@@ -214,10 +213,7 @@ impl Refusal {
     /// about them, and leaves as [`Code::Withheld`].
     pub fn on_wire(&self) -> Code {
         match (self.stage, self.code) {
-            (Stage::TaskResult, _)
-            | (_, Code::DataUnreadable | Code::IntersectionTooSmall | Code::IntersectionTooLarge) => {
-                Code::Withheld
-            }
+            (Stage::TaskResult, _) | (_, Code::DataUnreadable) => Code::Withheld,
             (_, code) => code,
         }
     }
@@ -266,13 +262,7 @@ mod tests {
             let before = refusal(Stage::Job).on_wire();
             assert_eq!(
                 before == Code::Withheld,
-                [
-                    Code::DataUnreadable,
-                    Code::IntersectionTooSmall,
-                    Code::IntersectionTooLarge,
-                    Code::Withheld
-                ]
-                .contains(&code)
+                [Code::DataUnreadable, Code::Withheld].contains(&code)
             );
         }
     }

@@ -13,7 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use privet_core::audit::{Audit, AuditEntry};
 use privet_core::clock::Clock;
-use privet_core::intersect::{Guard, Reveal, Wanted};
+use privet_core::intersect::{Bounds, Guard, Reveal, Wanted};
 use privet_core::ledger::Window;
 use privet_core::{Code, Reason, Refusal, Stage};
 use privet_crypto::{Reader, Writer};
@@ -169,6 +169,18 @@ impl Passage {
         let allowed = Arc::new(AtomicU64::new(SETUP_BYTES * peers.len() as u64));
         let left =
             Left { rule: rule.name(), peers: peers.join(", "), sent: 0, allowed: allowed.clone() };
+        let limits = Limits {
+            rule: rule.clone(),
+            peers: peers.to_vec(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            allowed,
+        };
+        // Whose runs are used up is not even told the size of the set.
+        limits.claim(false)?;
+        if self.lock().is_some() {
+            return Err(Reason::new(Code::RoundReplayed, "one run a job"));
+        }
         let entry = AuditEntry {
             event: "intersect".to_owned(),
             job: Some(self.job.clone()),
@@ -177,18 +189,8 @@ impl Passage {
             ..AuditEntry::default()
         };
         self.audit.append(entry)?;
-        let before = self.lock().replace(left);
-        if before.is_some() {
-            return Err(Reason::new(Code::RoundReplayed, "one run a job"));
-        }
-        Ok(Limits {
-            rule: rule.clone(),
-            peers: peers.to_vec(),
-            store: self.store.clone(),
-            clock: self.clock.clone(),
-            allowed,
-            own: 0,
-        })
+        *self.lock() = Some(left);
+        Ok(limits)
     }
 
     /// Lets a frame of the run out.
@@ -243,12 +245,11 @@ pub struct Limits {
     store: Store,
     clock: Arc<dyn Clock>,
     allowed: Arc<AtomicU64>,
-    own: u64,
 }
 
 impl Limits {
-    /// Counts this run with every peer; none, where one has had its runs.
-    fn claim(&self) -> Result<(), Reason> {
+    /// Counts this run with every peer, or only looks; none, where one has had its runs.
+    fn claim(&self, count: bool) -> Result<(), Reason> {
         let now = self.clock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let since = match self.rule.window {
             Window::Lifetime => 0,
@@ -258,12 +259,15 @@ impl Limits {
             for peer in &self.peers {
                 let key = key(&self.rule.dataset, peer);
                 let mut began = began(tx.get(RUNS, &key)?.as_deref());
-                // A clock that was set back makes runs of the future, which count.
-                began.retain(|at| *at >= since);
-                if began.len() >= (self.rule.runs as usize).min(MAX_RUNS) {
+                // A clock that was set back makes runs of the future, which count. Other sections have other
+                // windows, so all runs are kept.
+                let recent = began.iter().filter(|at| **at >= since).count();
+                if recent >= self.rule.runs as usize || began.len() >= MAX_RUNS {
                     return Err(Unclaimed::Exhausted);
                 }
-                began.push(now);
+                if count {
+                    began.push(now);
+                }
                 let mut writer = Writer::default();
                 for at in &began {
                     writer.u64(*at);
@@ -311,26 +315,18 @@ impl Guard for Limits {
         self.rule.min_intersection > 0 || self.rule.max_fraction < 1.0
     }
 
-    fn sizes(&mut self, own: u64, peers: &[u64]) -> Result<(), Reason> {
-        self.own = own;
+    fn sizes(&mut self, own: u64, peers: &[u64]) -> Result<Bounds, Reason> {
+        let least = self.rule.min_intersection;
+        if peers.iter().any(|peer| *peer < least) {
+            let detail = "another site's set is smaller than `min-intersection`";
+            return Err(Reason::new(Code::TooFewRecords, detail));
+        }
+        self.claim(true)?;
         let items =
             |peer: &u64| ITEM_BYTES.saturating_mul(own.saturating_add(*peer).saturating_add(4096));
         let more = peers.iter().map(items).fold(0, u64::saturating_add);
-        self.claim()?;
         self.allowed.fetch_add(more, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn common(&mut self, common: u64) -> Result<(), Reason> {
-        if common < self.rule.min_intersection {
-            let detail = "fewer items are common than `min-intersection`";
-            return Err(Reason::new(Code::IntersectionTooSmall, detail));
-        }
-        if common as f64 > self.rule.max_fraction * self.own as f64 {
-            let detail = "a larger share of this site's items is common than `max-fraction`";
-            return Err(Reason::new(Code::IntersectionTooLarge, detail));
-        }
-        Ok(())
+        Ok(Bounds { least, most: (self.rule.max_fraction * own as f64) as u64 })
     }
 }
 
@@ -366,7 +362,6 @@ mod tests {
             store: store.clone(),
             clock: clock.clone(),
             allowed: Arc::default(),
-            own: 0,
         }
     }
 
@@ -387,7 +382,7 @@ mod tests {
     fn runs_are_counted_by_peer_and_window() {
         let store = Store::in_memory().unwrap();
         let clock = Arc::new(At(Mutex::new(UNIX_EPOCH + Duration::from_secs(1 << 30))));
-        let run = |peers: &[&str]| limits(&store, &clock, peers, rule()).sizes(1, &[1]);
+        let run = |peers: &[&str]| limits(&store, &clock, peers, rule()).sizes(1, &[10]).map(drop);
         run(&["a"]).unwrap();
         run(&["a", "b"]).unwrap();
         assert_eq!(run(&["a"]).unwrap_err().code, Code::RunsExhausted);
@@ -395,8 +390,12 @@ mod tests {
         assert_eq!(run(&["b"]).unwrap_err().code, Code::RunsExhausted);
         *clock.0.lock().unwrap() += Duration::from_secs(31 * 86_400);
         run(&["a"]).unwrap();
+        // A section with a short window does not make another one forget.
+        let lasting = || PsiRule { window: Window::Lifetime, runs: 4, ..rule() };
+        limits(&store, &clock, &["a"], lasting()).sizes(1, &[10]).unwrap();
+        assert!(limits(&store, &clock, &["a"], lasting()).sizes(1, &[10]).is_err());
         let forever = PsiRule { window: Window::Lifetime, ..rule() };
-        let run = || limits(&store, &clock, &["c"], forever.clone()).sizes(1, &[1]);
+        let run = || limits(&store, &clock, &["c"], forever.clone()).sizes(1, &[10]).map(drop);
         run().unwrap();
         *clock.0.lock().unwrap() += Duration::from_secs(400 * 86_400);
         run().unwrap();
@@ -409,11 +408,9 @@ mod tests {
         let clock = Arc::new(At(Mutex::new(UNIX_EPOCH)));
         let mut limits = limits(&store, &clock, &["a"], rule());
         assert!(limits.counts());
-        limits.sizes(40, &[100]).unwrap();
-        limits.common(10).unwrap();
-        limits.common(20).unwrap();
-        assert_eq!(limits.common(9).unwrap_err().code, Code::IntersectionTooSmall);
-        assert_eq!(limits.common(21).unwrap_err().code, Code::IntersectionTooLarge);
+        assert_eq!(limits.sizes(40, &[100]).unwrap(), Bounds { least: 10, most: 20 });
+        // A peer that asks for one of its own is told nothing at all.
+        assert_eq!(limits.sizes(40, &[100, 9]).unwrap_err().code, Code::TooFewRecords);
         let open = PsiRule { min_intersection: 0, max_fraction: 1.0, ..rule() };
         assert!(!Limits { rule: open, ..limits }.counts());
     }

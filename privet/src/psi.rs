@@ -210,12 +210,11 @@ pub fn intersect_files(
     });
     if let (Some(out), None) = (&options.out, &failure) {
         std::fs::create_dir_all(out)?;
-        for (name, folder) in folders() {
-            for extension in ["csv", "tsv"] {
-                let rows = folder.join(privet_site::ROWS_FILE).with_extension(extension);
-                if rows.exists() {
-                    std::fs::copy(rows, out.join(format!("{name}.csv")))?;
-                }
+        for ((name, folder), file) in folders().zip(&options.files) {
+            let rows = folder.join(privet_site::ROWS_FILE);
+            let rows = rows.with_extension(file.extension().unwrap_or("csv".as_ref()));
+            if rows.exists() {
+                std::fs::copy(rows, out.join(format!("{name}.csv")))?;
             }
         }
     }

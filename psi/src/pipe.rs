@@ -59,10 +59,15 @@ impl<'a> Pipe<'a> {
         Ok(())
     }
 
-    /// The next `len` bytes.
+    /// The next `len` bytes. Memory is taken as they come, however many were announced.
     pub(crate) fn bytes(&mut self, len: usize) -> Result<Vec<u8>, Reason> {
-        let mut bytes = vec![0; len];
-        self.read(&mut bytes).map(|()| bytes)
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let have = bytes.len();
+            bytes.resize(len.min(have + (4 * MAX_FRAME).max(have)), 0);
+            self.read(&mut bytes[have..])?;
+        }
+        Ok(bytes)
     }
 
     /// The next `N` bytes.

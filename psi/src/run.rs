@@ -1,7 +1,7 @@
 //! A run: sites greet each other, agree on a plan, compute, ask their guards, and show.
 
 use privet_core::channel::Link;
-use privet_core::intersect::{Guard, Protocol};
+use privet_core::intersect::{Bounds, Guard, Protocol};
 use privet_core::{Code, Reason};
 use subtle::ConstantTimeEq;
 
@@ -52,9 +52,46 @@ pub(crate) struct Common<'a> {
     pub(crate) real: usize,
     /// Of everything that all sites have said.
     pub(crate) session: Session,
+    /// Sizes that this site allows; at the site that counts, that all of them do.
+    pub(crate) bounds: Bounds,
+}
+
+/// Said instead of a size that is not told.
+const NOT_TOLD: u64 = u64::MAX;
+
+/// Nobody is told more than that some site does not allow the size, not even that site.
+fn size_gate() -> Reason {
+    let detail = "fewer or more items are common than a site of the run allows";
+    Reason::new(Code::SizeGate, detail)
 }
 
 impl Common<'_> {
+    /// Tells these sites the size that this one has counted, if all sites allow it.
+    pub(crate) fn tell<'p, 'a: 'p>(
+        &self,
+        size: u64,
+        to: impl Iterator<Item = &'p mut Pipe<'a>>,
+    ) -> Result<(), Reason> {
+        let allowed = self.bounds.allow(size);
+        let told = if allowed { size } else { NOT_TOLD };
+        for pipe in to {
+            pipe.write(&told.to_le_bytes())?;
+            pipe.flush()?;
+        }
+        if allowed { Ok(()) } else { Err(size_gate()) }
+    }
+
+    /// The size, from the site that counts.
+    pub(crate) fn hear(&self, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
+        let size = u64::from_le_bytes(pipe(pipes, self.plan.counter())?.array()?);
+        let most = self.plan.sizes.iter().copied().min().unwrap_or_default();
+        match size {
+            NOT_TOLD => Err(size_gate()),
+            size if size <= most && self.bounds.allow(size) => Ok(size),
+            _ => Err(cheated("it tells a size that it was not to tell, or that there cannot be")),
+        }
+    }
+
     /// The session with one peer.
     pub(crate) fn with(&self, peer: usize) -> Session {
         let mut session = self.session.clone();
@@ -99,22 +136,50 @@ pub(crate) fn exchange(pipes: &mut Pipes<'_>, own: &[u8]) -> Result<Vec<Vec<u8>>
     pipes.iter_mut().map(hear).collect()
 }
 
-/// Tells the others whether this site goes on, and goes on only if all do. What a guard refused for stays with
-/// its site.
-pub(crate) fn together(pipes: &mut Pipes<'_>, verdict: Result<(), Reason>) -> Result<(), Reason> {
-    let said = exchange(pipes, &[u8::from(verdict.is_ok())])?;
-    verdict?;
-    match said.iter().all(|byte| byte == &[1]) {
-        true => Ok(()),
-        false => Err(Reason::new(Code::Withheld, "the guard of another site refused")),
+/// Tells the others whether this site goes on, and from which state; goes on only if all do from the same.
+fn together(
+    pipes: &mut Pipes<'_>,
+    state: &[u8; 32],
+    verdict: Result<Bounds, Reason>,
+) -> Result<Bounds, Reason> {
+    let own = [&[u8::from(verdict.is_ok())], &state[..]].concat();
+    let said = exchange(pipes, &own)?;
+    let bounds = verdict?;
+    if said.iter().any(|said| said.first() != Some(&1)) {
+        return Err(Reason::new(Code::Withheld, "another site's guard refused"));
     }
+    match said.iter().all(|said| *said == own) {
+        true => Ok(bounds),
+        false => Err(cheated("it says other things to other sites, or computes other sizes")),
+    }
+}
+
+/// Has everybody tell the site that counts which sizes it allows.
+fn bounds(plan: &Plan, me: usize, pipes: &mut Pipes<'_>, own: Bounds) -> Result<Bounds, Reason> {
+    if !plan.counts {
+        return Ok(own);
+    }
+    let counter = plan.counter();
+    if me != counter {
+        let link = pipe(pipes, counter)?;
+        link.write(&own.least.to_le_bytes())?;
+        link.write(&own.most.to_le_bytes())?;
+        link.flush()?;
+        return Ok(own);
+    }
+    let mut all = own;
+    for pipe in pipes.iter_mut().flatten() {
+        all.least = all.least.max(u64::from_le_bytes(pipe.array()?));
+        all.most = all.most.min(u64::from_le_bytes(pipe.array()?));
+    }
+    Ok(all)
 }
 
 /// Computes what all sites have in common.
 ///
 /// # Errors
 /// When a guard refuses, a peer is gone or does not follow the protocol, or sites want different things. Nobody
-/// has then learnt more than that, but for what [`Guard::common`] was told.
+/// has then learnt more than that, but for the site that counts, whose process has seen the size.
 pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
     let Site { me, items, declared, mut links, guard } = site;
     let sites = links.len();
@@ -165,13 +230,15 @@ pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
     let mut peers = plan.sizes.clone();
     peers.remove(me);
     let verdict = guard.sizes(items.len() as u64, &peers);
-    together(&mut pipes, verdict)?;
+    let state = plan.state(terms, &session);
+    let own = together(&mut pipes, &state, verdict)?;
+    let bounds = bounds(&plan, me, &mut pipes, own)?;
     let protocol = plan.protocol;
     let real = items.len();
-    let common = Common { terms, plan, me, items: all, real, session };
+    let common = Common { terms, plan, me, items: all, real, session, bounds };
     let (size, matching) = match sites {
-        2 => two::run(&common, guard, &mut pipes, &mut random)?,
-        _ => star::run(&common, guard, &mut pipes, &mut random)?,
+        2 => two::run(&common, &mut pipes, &mut random)?,
+        _ => star::run(&common, &mut pipes, &mut random)?,
     };
     pipes.into_iter().flatten().try_for_each(Pipe::finish)?;
     Ok(Outcome { protocol, size, matching })
@@ -348,7 +415,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Notes what it is asked, and refuses more common items than `most`.
+    /// Notes what it is asked, and allows at most `most` common items.
     pub(crate) struct Recording {
         pub(crate) seen: std::sync::Arc<std::sync::Mutex<Vec<u64>>>,
         pub(crate) most: Option<u64>,
@@ -360,21 +427,13 @@ pub(crate) mod tests {
             self.counts
         }
 
-        fn sizes(&mut self, _: u64, sizes: &[u64]) -> Result<(), Reason> {
+        fn sizes(&mut self, _: u64, sizes: &[u64]) -> Result<Bounds, Reason> {
             self.seen.lock().unwrap().extend(sizes);
-            Ok(())
-        }
-
-        fn common(&mut self, common: u64) -> Result<(), Reason> {
-            self.seen.lock().unwrap().push(common);
-            match self.most.is_none_or(|most| common <= most) {
-                true => Ok(()),
-                false => Err(Reason::new(Code::TooFewRecords, "too many")),
-            }
+            Ok(Bounds { least: 0, most: self.most.unwrap_or(u64::MAX) })
         }
     }
 
-    /// A guard is asked with the true size before anybody has rows, and its refusal is everybody's.
+    /// What one site does not allow nobody is told, and nobody is told whose guard it was.
     #[test]
     fn a_guard_that_refuses_stops_all_sites() {
         for sets in [
@@ -397,15 +456,12 @@ pub(crate) mod tests {
                         }
                     };
                     let outcomes = run_with(&sets, 0, (0..sets.len()).map(site).collect());
-                    assert_eq!(seen.lock().unwrap().last(), Some(&size));
                     if passes {
                         check(&sets, &terms, outcomes);
                         continue;
                     }
-                    for (site, outcome) in outcomes.into_iter().enumerate() {
-                        let code = outcome.map(drop).unwrap_err().code;
-                        let own = site == guarded;
-                        assert_eq!(code, if own { Code::TooFewRecords } else { Code::Withheld });
+                    for outcome in outcomes {
+                        assert_eq!(outcome.map(drop).unwrap_err().code, Code::SizeGate);
                     }
                 }
             }

@@ -9,23 +9,25 @@
 //! ```
 //! Where the size comes first a first peer, the masker, adds a secret m(x) to its Q, so that z(x) = m(x) where all
 //! have x and the leader cannot tell. Masker and leader send hashes of m and of z, sorted, to a second peer, the
-//! counter; it learns how many agree and not of what; it tells all, and the leader which, once all guards agree.
+//! counter; it learns how many agree and not of what; if all sites allow so many it tells them, and the leader
+//! which.
 //!
 //! **Under collusion**: the leader with some peers learns what it has in common with all the others. The counter
-//! with the leader or with the masker learns rows before guards are asked. Nobody else learns more than is shown.
+//! with the leader or with the masker learns rows whatever the sites allow. Nobody else learns more than is shown.
 
 use privet_core::Reason;
-use privet_core::intersect::{Guard, Reveal};
+use privet_core::intersect::Reveal;
 use privet_crypto::Transcript;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-use crate::pipe::{Pipe, malformed};
+use crate::pipe::{Pipe, cheated, malformed};
 use crate::prf;
 use crate::records::{Record, Records};
-use crate::run::{Common, Pipes, Shown, pipe, together};
+use crate::run::{Common, Pipes, Shown, pipe};
 use crate::session::{Random, Session, first_half};
 use crate::tags::{self, Shape, Tagger, pack, unpack};
+use crate::terms::extra;
 use crate::vole::params::{Bins, tag_bits};
 use crate::vole::{ATTEMPTS, Permutation, Prg, Rows, decode, encode, first_of};
 
@@ -34,14 +36,9 @@ fn masker(common: &Common<'_>) -> usize {
     usize::from(common.plan.leader == 0)
 }
 
-fn counter(common: &Common<'_>) -> usize {
-    (0..).filter(|&site| site != common.plan.leader).nth(1).unwrap_or_default()
-}
-
 /// Bins of the OKVS of a peer; all OKVS of the run are priced together.
 fn bins(common: &Common<'_>, peer: usize) -> Bins {
-    let sites = common.plan.sizes.len();
-    Bins::of(common.plan.sizes[peer], sites.next_power_of_two().trailing_zeros())
+    Bins::of(common.plan.sizes[peer], extra(common.plan.sizes.len()))
 }
 
 /// Rows of a peer's OKVS.
@@ -103,14 +100,13 @@ fn add_function(function: &Permutation, records: &[Record], to: &mut [u128]) {
 
 pub(crate) fn run(
     common: &Common<'_>,
-    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
     let shares = ZeroShare::agree(common, pipes, random)?;
     match common.me == common.plan.leader {
-        true => lead(common, guard, pipes, &shares),
-        false => follow(common, guard, pipes, random, &shares),
+        true => lead(common, pipes, random, &shares),
+        false => follow(common, pipes, random, &shares),
     }
 }
 
@@ -160,16 +156,17 @@ fn counted(common: &Common<'_>, of: usize) -> Shape {
     Shape { count: sizes[of], bits }
 }
 
-/// Tags by which a peer is shown its common items.
-fn shown(common: &Common<'_>, peer: usize, count: u64) -> Shape {
+/// Tags by which a peer is shown its common items: as many as there can be, so that their number says nothing.
+fn shown(common: &Common<'_>, peer: usize) -> Shape {
     let sizes = &common.plan.sizes;
+    let count = sizes.iter().copied().min().unwrap_or_default();
     Shape { count, bits: tag_bits(sizes[peer], sizes[common.plan.leader]) }
 }
 
 fn lead(
     common: &Common<'_>,
-    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
+    random: &mut Random,
     shares: &ZeroShare,
 ) -> Result<Shown, Reason> {
     let answers: Vec<Result<OfPeer, Reason>> = std::thread::scope(|scope| {
@@ -199,23 +196,25 @@ fn lead(
         true => {
             let shape = counted(common, common.me);
             let sorted = Tagger::new(&common.session).sorted(&shape, &z);
-            tags::write(pipe(pipes, counter(common))?, &shape, &sorted)?;
-            let size = hear_size(common, guard, pipes)?;
+            tags::write(pipe(pipes, common.plan.counter())?, &shape, &sorted)?;
+            let size = common.hear(pipes)?;
             if common.terms.reveal == Reveal::Size {
                 return Ok((Some(size), None));
             }
-            let link = pipe(pipes, counter(common))?;
+            let link = pipe(pipes, common.plan.counter())?;
             let places = unpack(&link.bytes(sorted.len().div_ceil(8))?, sorted.len())?;
             places.into_iter().map(|at| sorted[at].1 as usize).collect()
         }
     };
     if common.terms.reveal == Reveal::All {
         for OfPeer { peer, values, .. } in &answers {
-            let shape = shown(common, *peer, found.len() as u64);
-            let common_values: Vec<u128> = found.iter().map(|place| values[*place]).collect();
-            let sorted = Tagger::new(&common.with(*peer)).sorted(&shape, &common_values);
+            let shape = shown(common, *peer);
+            let mut told: Vec<u128> = found.iter().map(|place| values[*place]).collect();
+            // As rare to be taken for an item as any other item's.
+            told.resize_with(shape.count as usize, || random.block());
+            let sorted = Tagger::new(&common.with(*peer)).sorted(&shape, &told);
             let link = pipe(pipes, *peer)?;
-            link.write(&shape.count.to_le_bytes())?;
+            link.write(&(found.len() as u64).to_le_bytes())?;
             tags::write(link, &shape, &sorted)?;
         }
     }
@@ -223,21 +222,8 @@ fn lead(
     Ok((Some(size), Some(common.flags(found))))
 }
 
-/// The size, from the counter, to this site's guard.
-fn hear_size(
-    common: &Common<'_>,
-    guard: &mut dyn Guard,
-    pipes: &mut Pipes<'_>,
-) -> Result<u64, Reason> {
-    let size = u64::from_le_bytes(pipe(pipes, counter(common))?.array()?);
-    let verdict = guard.common(size);
-    together(pipes, verdict)?;
-    Ok(size)
-}
-
 fn follow(
     common: &Common<'_>,
-    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
     shares: &ZeroShare,
@@ -282,11 +268,11 @@ fn follow(
         if let Some(masks) = masks {
             let shape = counted(common, common.me);
             let sorted = Tagger::new(&common.session).sorted(&shape, &masks);
-            tags::write(pipe(pipes, counter(common))?, &shape, &sorted)?;
+            tags::write(pipe(pipes, common.plan.counter())?, &shape, &sorted)?;
         }
-        let size = match common.me == counter(common) {
-            true => count(common, guard, pipes)?,
-            false => hear_size(common, guard, pipes)?,
+        let size = match common.me == common.plan.counter() {
+            true => count(common, pipes)?,
+            false => common.hear(pipes)?,
         };
         if common.terms.reveal == Reveal::Size {
             return Ok((Some(size), None));
@@ -298,30 +284,22 @@ fn follow(
     }
     let link = pipe(pipes, leader)?;
     let count = u64::from_le_bytes(link.array()?);
-    let most = common.plan.sizes.iter().copied().min().unwrap_or_default();
-    if count > most || told.is_some_and(|told| told != count) {
-        return Err(malformed("another number of common items than there can be"));
+    let tags = tags::read(link, &shown(common, common.me))?;
+    let found = tags::matches(&tagger.sorted(&shown(common, common.me), &values), &tags);
+    if count != found.len() as u64 || told.is_some_and(|told| told != count) {
+        return Err(cheated("it shows another number of items than it tells"));
     }
-    let shape = shown(common, common.me, count);
-    let tags = tags::read(link, &shape)?;
-    let found = tags::matches(&tagger.sorted(&shape, &values), &tags);
     Ok((Some(count), Some(common.flags(found.iter().map(|(place, _)| *place as usize)))))
 }
 
-/// Counts for all, and tells the leader which once all guards agree.
-fn count(common: &Common<'_>, guard: &mut dyn Guard, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
+/// Counts for all, and tells the leader which if all sites allow so many.
+fn count(common: &Common<'_>, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
     let (masker, leader) = (masker(common), common.plan.leader);
     let masks = tags::read(pipe(pipes, masker)?, &counted(common, masker))?;
     let sums = tags::read(pipe(pipes, leader)?, &counted(common, leader))?;
-    let mut found = tags::matches(&tags::placed(&sums), &masks);
-    found.dedup_by_key(|(place, _)| *place);
+    let found = tags::matches(&tags::placed(&sums), &masks);
     let size = found.len() as u64;
-    for pipe in pipes.iter_mut().flatten() {
-        pipe.write(&size.to_le_bytes())?;
-        pipe.flush()?;
-    }
-    let verdict = guard.common(size);
-    together(pipes, verdict)?;
+    common.tell(size, pipes.iter_mut().flatten())?;
     if common.terms.reveal != Reveal::Size {
         let link = pipe(pipes, leader)?;
         link.write(&pack(sums.len(), found.iter().map(|(place, _)| *place)))?;

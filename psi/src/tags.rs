@@ -155,7 +155,7 @@ pub(crate) fn encode(shape: &Shape, tags: impl Iterator<Item = u128>) -> Vec<u8>
 pub(crate) fn decode(shape: &Shape, bytes: &[u8]) -> Result<Vec<u128>, Reason> {
     let rice = shape.rice();
     let short = || malformed("fewer tags than were announced");
-    let mut tags = Vec::with_capacity(shape.count as usize);
+    let mut tags = Vec::new();
     let (mut next, mut last) = (0usize, 0u128);
     let steps = 1u128 << (shape.bits - rice);
     let bit = |at: usize| bytes.get(at / 8).map(|byte| byte >> (at % 8) & 1).ok_or_else(short);

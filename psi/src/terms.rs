@@ -1,11 +1,12 @@
 //! What sites must want alike, and what each of them allows.
 
-use privet_core::intersect::{Guard, Protocol, Reveal};
+use privet_core::intersect::{Bounds, Guard, Protocol, Reveal};
 use privet_core::{Code, Reason};
 use privet_crypto::{Digest, Reader, Transcript, Writer};
 
 use crate::pipe::malformed;
-use crate::vole::params::{Assurance, MAX_ITEMS};
+use crate::session::Session;
+use crate::vole::params::{Assurance, Bins, MAX_ITEMS, Sizes};
 
 /// What all sites of a run must want alike.
 #[derive(Debug, Clone)]
@@ -45,12 +46,8 @@ impl Guard for Unguarded {
         false
     }
 
-    fn sizes(&mut self, _: u64, _: &[u64]) -> Result<(), Reason> {
-        Ok(())
-    }
-
-    fn common(&mut self, _: u64) -> Result<(), Reason> {
-        Ok(())
+    fn sizes(&mut self, _: u64, _: &[u64]) -> Result<Bounds, Reason> {
+        Ok(Bounds { least: 0, most: u64::MAX })
     }
 }
 
@@ -140,6 +137,30 @@ pub(crate) struct Plan {
     /// Whether the size comes before rows.
     pub(crate) counts: bool,
     pub(crate) sizes: Vec<u64>,
+}
+
+impl Plan {
+    /// What all sites must have come to: everything said so far, and the sizes that follow from it.
+    pub(crate) fn state(&self, terms: &Terms, session: &Session) -> [u8; 32] {
+        let least = self.sizes.get(self.leader).copied().unwrap_or_default();
+        let vole = Sizes::of(least, terms.assurance, terms.malicious).digest();
+        let transcript = session.transcript("privet/psi/plan/v1").bytes(&vole.0);
+        let others = self.sizes.iter().map(|&size| Bins::of(size, extra(self.sizes.len())).cells());
+        others.fold(transcript, privet_crypto::Transcript::number).finish().0
+    }
+
+    /// Who counts where the size comes first: whoever cannot tell which items they are.
+    pub(crate) fn counter(&self) -> usize {
+        match self.sizes.len() {
+            2 => self.leader,
+            _ => (0..).filter(|&site| site != self.leader).nth(1).unwrap_or_default(),
+        }
+    }
+}
+
+/// log2 of the OKVS that a run of so many sites encodes at most.
+pub(crate) fn extra(sites: usize) -> u32 {
+    sites.next_power_of_two().trailing_zeros()
 }
 
 /// From so many items of the smallest set on, `vole` costs less than `ecdh`.

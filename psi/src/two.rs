@@ -3,31 +3,30 @@
 //! ```text
 //!   R: F of its items   ◀── OPRF ──▶   S: F of its items
 //!   R ◀── sorted tags ── S
-//!   where the size comes first:  R ── how many ──▶ S;  both ask their guards;  R ◀── the order ── S
+//!   where the size comes first:  R ── how many, if both allow so many ──▶ S;  R ◀── the order ── S
 //!   R ── which tags ──▶ S, where S is to learn its rows
 //! ```
 //! The size comes first under `ecdh` alone: S answers shuffled, and R counts without knowing which.
 
 use privet_core::Reason;
-use privet_core::intersect::{Guard, Reveal};
+use privet_core::intersect::Reveal;
 
 use crate::ecdh;
 use crate::pipe::{cheated, malformed};
 use crate::prf;
-use crate::run::{Common, Pipes, Shown, pipe, together};
+use crate::run::{Common, Pipes, Shown, pipe};
 use crate::session::Random;
 use crate::tags::{self, Shape, Tagger, pack, unpack};
 use crate::vole::params::{COMPUTATIONAL, tag_bits};
 
 pub(crate) fn run(
     common: &Common<'_>,
-    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
     match common.me == common.plan.leader {
-        true => evaluate(common, guard, pipes, random),
-        false => answer(common, guard, pipes, random),
+        true => evaluate(common, pipes, random),
+        false => answer(common, pipes, random),
     }
 }
 
@@ -41,10 +40,13 @@ fn shape(common: &Common<'_>) -> Shape {
     Shape { count: sizes[1 - common.plan.leader], bits }
 }
 
+fn most_common(common: &Common<'_>) -> usize {
+    common.plan.sizes.iter().copied().min().unwrap_or_default() as usize
+}
+
 /// The side that compares.
 fn evaluate(
     common: &Common<'_>,
-    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
@@ -58,15 +60,12 @@ fn evaluate(
     };
     let theirs = tags::read(link, &shape)?;
     let mut found = tags::matches(&tagger.sorted(&shape, &values), &theirs);
-    // Equal tags of a peer are one item; shown in the order of its tags.
-    found.dedup_by_key(|(place, _)| *place);
+    // Shown in the order of the tags.
     found.sort_unstable_by_key(|(_, at)| *at);
     let size = found.len() as u64;
     let mut order = None;
     if common.plan.counts {
-        link.write(&size.to_le_bytes())?;
-        let verdict = guard.common(size);
-        together(pipes, verdict)?;
+        common.tell(size, std::iter::once(link))?;
         if common.terms.reveal == Reveal::Size {
             return Ok((Some(size), None));
         }
@@ -78,8 +77,10 @@ fn evaluate(
     if common.terms.reveal == Reveal::All {
         link.write(&pack(theirs.len(), found.iter().map(|(_, at)| *at)))?;
         if common.terms.malicious {
-            // A value cannot be made up from its tag.
-            let shown: Vec<u128> = found.iter().map(|(place, _)| values[*place as usize]).collect();
+            // A value cannot be made up from its tag. As many blocks as there can be: their number says nothing.
+            let mut shown: Vec<u128> =
+                found.iter().map(|(place, _)| values[*place as usize]).collect();
+            shown.resize_with(most_common(common), || random.block());
             link.write_blocks(&shown)?;
         }
         link.flush()?;
@@ -92,7 +93,6 @@ fn evaluate(
 /// The side whose PRF it is.
 fn answer(
     common: &Common<'_>,
-    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
@@ -111,13 +111,7 @@ fn answer(
     tags::write(link, &shape, &sorted)?;
     let mut told = None;
     if common.plan.counts {
-        let size = u64::from_le_bytes(link.array()?);
-        if size > common.plan.sizes[peer].min(shape.count) {
-            return Err(malformed("more common items than one of the sets has"));
-        }
-        told = Some(size);
-        let verdict = guard.common(size);
-        together(pipes, verdict)?;
+        told = Some(common.hear(pipes)?);
         if common.terms.reveal == Reveal::Size {
             return Ok((told, None));
         }
@@ -132,8 +126,11 @@ fn answer(
         return Ok((None, None));
     }
     let places = unpack(&link.bytes(sorted.len().div_ceil(8))?, sorted.len())?;
+    if places.len() > most_common(common) {
+        return Err(malformed("more common items than one of the sets has"));
+    }
     if common.terms.malicious {
-        for (at, shown) in places.iter().zip(link.blocks(places.len())?) {
+        for (at, shown) in places.iter().zip(link.blocks(most_common(common))?) {
             if values[sorted[*at].1 as usize] != shown {
                 return Err(cheated("it shows an item without the value that it has there"));
             }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 /// What a site found, for its owner.
 const FOUND_FILE: &str = "found.json";
-/// The matching rows of its file; `tsv` where the file is one.
+/// The matching rows of its file, with the extension of that.
 pub const ROWS_FILE: &str = "matching";
 
 /// Most sites of a run.
@@ -77,8 +77,10 @@ impl Participant {
         }
         let about = about(&self.offer, &keys);
         let data = self.passage.dataset().path.clone();
-        let extension = data.extension().filter(|extension| *extension == "tsv");
-        let out = self.folder.join(ROWS_FILE).with_extension(extension.unwrap_or("csv".as_ref()));
+        forget(&self.folder)?;
+        let out = self.folder.join(ROWS_FILE);
+        let out = out.with_extension(data.extension().unwrap_or("csv".as_ref()));
+        let told = self.wanted.reveal.as_str();
         let Self { client, wanted, intersector, passage, folder, .. } = self;
         let working = tokio::task::spawn_blocking(move || {
             let meeting = Meeting {
@@ -97,14 +99,19 @@ impl Participant {
         })??;
         let (bytes_sent, peak_rss_bytes) = (client.bytes_sent(), peak_rss());
         Kept { found: found.clone(), bytes_sent, peak_rss_bytes }.write(&folder)?;
-        passage.done(if found.rows { "rows" } else { "size" })
+        passage.done(told)
     }
 
     async fn open(&self, vouching: &dyn Vouching, site: &str) -> Result<Conversation, Reason> {
         let keys = PeerKeys { run: &self.offer.run, identity: &self.identity, vouching };
         let opening = self.client.converse(&keys, &self.me, site);
         let silent = |_| Reason::new(Code::TooFewSites, "another site of the run does not answer");
-        let conversation = tokio::time::timeout(self.patience, opening).await.map_err(silent)??;
+        let conversation = tokio::select! {
+            opened = tokio::time::timeout(self.patience, opening) => opened.map_err(silent)??,
+            () = crate::agent::cancelled(&self.cancel) => {
+                return Err(Reason::new(Code::Cancelled, "stopped"));
+            }
+        };
         let pinned = self.pins.as_ref().is_none_or(|pins| pins.contains(&conversation.peer().key));
         if !pinned {
             let detail = "a site of this run is not among the pinned peers";
@@ -136,6 +143,20 @@ impl Kept {
         let text = serde_json::to_vec(self).map_err(std::io::Error::other).map_err(failed)?;
         std::fs::write(folder.join(FOUND_FILE), text).map_err(failed)
     }
+}
+
+/// Removes what an earlier run left: it must not be taken for this one's.
+fn forget(folder: &Path) -> Result<(), Reason> {
+    let failed = |error: std::io::Error| Reason::new(Code::StorageFailed, error.to_string());
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let kept = path.file_name() == Some(FOUND_FILE.as_ref());
+        let rows = path.file_stem() == Some(ROWS_FILE.as_ref());
+        if path.is_file() && (kept || rows) {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn peak_rss() -> u64 {
@@ -170,9 +191,15 @@ impl Link for PeerLink {
         let parcel = self.passage.frame(frame)?.handover()?;
         let patience = self.patience;
         let Some(conversation) = &mut self.conversation else { return Err(self.silent()) };
+        let cancel = self.cancel.clone();
         // The time is looked at inside the runtime, which this thread is none of.
-        let sending = async { tokio::time::timeout(patience, conversation.send(&parcel)).await };
-        self.runtime.block_on(sending).unwrap_or_else(|_| Err(self.silent()))
+        let sending = async {
+            tokio::select! {
+                sent = tokio::time::timeout(patience, conversation.send(&parcel)) => sent.ok(),
+                () = crate::agent::cancelled(&cancel) => None,
+            }
+        };
+        self.runtime.block_on(sending).unwrap_or_else(|| Err(self.silent()))
     }
 
     fn receive(&mut self) -> Result<Vec<u8>, Reason> {

@@ -23,7 +23,7 @@ use crate::protocol::{
     encode_status, frames,
 };
 use crate::tls::{client_config, peer, server_name};
-use crate::{MAX_FRAME, PROTOCOL, WINDOW};
+use crate::{CONNECTION, MAX_FRAME, PROTOCOL, WINDOW};
 
 /// Longest offer that is taken.
 const MAX_OFFER: usize = 4 << 20;
@@ -96,7 +96,7 @@ impl Client {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|_| invalid(format!("`{address}` is no host:port")))?
             .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
+            .initial_connection_window_size(CONNECTION)
             .connect_timeout(Duration::from_secs(10))
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10))

@@ -54,6 +54,10 @@ pub use server::{Relayed, Service, Sink, Turn, serve};
 /// open connection holds a few MiB at most.
 const CHUNK: usize = 1 << 20;
 const WINDOW: u32 = 4 << 20;
+/// Streams of one connection, and the window of all of them: one that is not read must not hold up another,
+/// whose reader the first one's may wait for.
+const STREAMS: u32 = 96;
+const CONNECTION: u32 = STREAMS * WINDOW;
 /// Largest frame that is decoded: a head, or a chunk with its few bytes of framing.
 const MAX_FRAME: usize = privet_gate::MAX_HEAD + (1 << 10);
 /// The one version of the protocol.

@@ -20,7 +20,7 @@ use crate::protocol::{
     StatusMessage, SubmitReply, TurnNumber, code, code_number, decode_status, frames, session,
 };
 use crate::tls::{Ended, ServerStream, peer, server_config};
-use crate::{MAX_FRAME, PROTOCOL, WINDOW};
+use crate::{CONNECTION, MAX_FRAME, PROTOCOL, STREAMS, WINDOW};
 
 /// How long a peer has for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -255,7 +255,8 @@ pub async fn serve<S: Service>(
     let rpc = FederationServer::new(Adapter(service)).max_decoding_message_size(MAX_FRAME);
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION)
+        .max_concurrent_streams(STREAMS)
         .max_frame_size(crate::CHUNK as u32)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))

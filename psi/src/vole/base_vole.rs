@@ -90,14 +90,13 @@ pub(crate) fn verify(
 
 /// c of the row by which the receiver sees that trees are right: Σ χ^(position+1)·cᵢ.
 pub(crate) fn position_sum(c: &[u128], positions: &[u64], challenge: u128) -> u128 {
-    let power = |mut exponent: u64| {
+    // Positions are secret: as many steps for each, and none of them skipped.
+    let power = |exponent: u64| {
         let (mut base, mut result) = (challenge, 1);
-        while exponent > 0 {
-            if exponent & 1 == 1 {
-                result = mul(result, base);
-            }
+        for bit in 0..u64::BITS {
+            let take = u128::from(exponent >> bit & 1).wrapping_neg();
+            result = mul(result, (take & base) | (!take & 1));
             base = mul(base, base);
-            exponent >>= 1;
         }
         result
     };

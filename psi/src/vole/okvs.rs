@@ -102,15 +102,8 @@ impl From<Failure> for Reason {
 
 /// The first attempt that succeeds.
 pub(crate) fn first_of<T>(attempt: impl Fn(u8) -> Result<T, Failure>) -> Result<T, Failure> {
-    let mut last = Failure::Dependent;
-    for number in 0..ATTEMPTS {
-        match attempt(number) {
-            Err(Failure::Dependent) => {}
-            Err(failure) => last = failure,
-            done => return done,
-        }
-    }
-    Err(last)
+    let tried = (0..ATTEMPTS).map(attempt).find(|done| !matches!(done, Err(Failure::Dependent)));
+    tried.unwrap_or(Err(Failure::Dependent))
 }
 
 /// Cells that give `values` at the keys of `records`, which are all different. Cells that nothing fixes are

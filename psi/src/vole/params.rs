@@ -14,7 +14,7 @@ pub const STATISTICAL: u32 = 40;
 /// Computational security in bits.
 pub const COMPUTATIONAL: u32 = 128;
 /// Most items of a set.
-pub const MAX_ITEMS: u64 = 1 << 32;
+pub const MAX_ITEMS: u64 = u32::MAX as u64;
 /// A set is padded to at least so many items: fits of the OKVS are not trusted below.
 pub const MIN_ITEMS: u64 = 1024;
 const BIN_ITEMS: u64 = 1 << 15;
@@ -44,7 +44,7 @@ impl Assurance {
             Assurance::Standard => 0.15_f64,
             Assurance::Conservative => 0.10,
         };
-        let least = f64::from(COMPUTATIONAL) / -(1.0 - 2.0 * distance).log2();
+        let least = f64::from(COMPUTATIONAL) / -libm::log2(1.0 - 2.0 * distance);
         (least as u64).next_multiple_of(8)
     }
 }
@@ -63,15 +63,17 @@ pub struct Bin {
 impl Bin {
     /// Sizes with which encoding fails with chance 2^-`bits`. The fits are those of RR22 (eprint 2022/320).
     pub fn of(items: u64, bits: f64) -> Self {
-        let weight = 3f64.log2();
-        let slope = (0.555 * (items as f64).log2() + 0.093 * weight.powi(3)
-            - 1.01 * weight.powi(2)
-            + 2.925 * weight
-            - 0.133)
-            .exp2();
+        // Of one library: every site must come to the same.
+        let weight = libm::log2(3.0);
+        let slope = libm::exp2(
+            0.555 * libm::log2(items as f64) + 0.093 * weight * weight * weight
+                - 1.01 * weight * weight
+                + 2.925 * weight
+                - 0.133,
+        );
         let expansion = (bits + 9.2 + 1.223 * slope) / slope;
         let sparse = (expansion * items as f64) as u64;
-        let dense = (bits / (expansion * items as f64).log2()) as u64;
+        let dense = (bits / libm::log2(expansion * items as f64)) as u64;
         Self { items, sparse, dense: dense.max(2) }
     }
 
@@ -95,7 +97,7 @@ impl Bins {
     pub fn of(items: u64, extra: u32) -> Self {
         let items = items.max(MIN_ITEMS);
         let count = items.div_ceil(BIN_ITEMS);
-        let half = f64::from(STATISTICAL + 1 + extra) + (count as f64).log2();
+        let half = f64::from(STATISTICAL + 1 + extra) + libm::log2(count as f64);
         let each = if count == 1 { items } else { capacity(items, count, half) };
         Self { count, each: Bin::of(each, half) }
     }
@@ -111,21 +113,21 @@ fn capacity(items: u64, bins: u64, bits: f64) -> u64 {
     let (n, p) = (items as f64, 1.0 / bins as f64);
     let term = |k: f64| {
         let choose = libm::lgamma(n + 1.0) - libm::lgamma(k + 1.0) - libm::lgamma(n - k + 1.0);
-        choose + k * p.ln() + (n - k) * (1.0 - p).ln()
+        choose + k * libm::log(p) + (n - k) * libm::log(1.0 - p)
     };
     // Above the mean each term is smaller than the one before by a growing factor.
     let tail = |above: u64| {
         let first = term(above as f64 + 1.0);
         let (mut sum, mut k) = (0.0, above + 1);
         while k <= items {
-            let ratio = (term(k as f64) - first).exp();
+            let ratio = libm::exp(term(k as f64) - first);
             sum += ratio;
             if ratio < 1e-12 {
                 break;
             }
             k += 1;
         }
-        (first + f64::ln(sum)) / std::f64::consts::LN_2
+        (first + libm::log(sum)) / std::f64::consts::LN_2
     };
     let (mut low, mut high) = (items / bins, items);
     while low < high {

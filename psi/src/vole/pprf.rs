@@ -103,7 +103,10 @@ pub(crate) fn send(
 /// The choices of a receiver whose paths end at these leaves: of each level the side that is left, one bit
 /// each, 128 in a block, tree by tree.
 pub(crate) fn choices(trees: &Trees, paths: &[u64]) -> Zeroizing<Vec<u128>> {
-    let mut blocks = Zeroizing::new(vec![0; trees.transfers().div_ceil(128) as usize]);
+    // Room for one more, which a checked run adds.
+    let mut blocks =
+        Zeroizing::new(Vec::with_capacity(trees.transfers().div_ceil(128) as usize + 1));
+    blocks.resize(trees.transfers().div_ceil(128) as usize, 0u128);
     let bits =
         paths.iter().flat_map(|path| (0..trees.depth).rev().map(move |below| !(path >> below) & 1));
     for (number, bit) in bits.enumerate() {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::pipe::{Pipe, cheated};
 use crate::session::{Random, Session};
 use crate::vole::code::Code;
-use crate::vole::gf128::masked_sum;
+use crate::vole::gf128::{masked_sum, polynomial};
 use crate::vole::params::{Assurance, Trees};
 use crate::vole::prg::{Prg, Use};
 use crate::vole::{base, base_vole, extension, pprf};
@@ -102,8 +102,8 @@ impl Receiver {
         }
 
         // Zero would say where it is; it comes once in 2^128.
-        let mut c: Zeroizing<Vec<u128>> =
-            Zeroizing::new((0..trees.count).map(|_| random.block().max(1)).collect());
+        let mut c = Zeroizing::new(Vec::with_capacity(shape.rows()));
+        c.extend((0..trees.count).map(|_| random.block().max(1)));
         let challenge = random.block();
         if malicious {
             let positions = (0..).zip(paths.iter()).map(|(tree, path)| tree * trees.leaves + path);
@@ -209,10 +209,8 @@ impl Sender {
             let mut challenge = [0];
             pipe.read_blocks(&mut challenge)?;
             absorb(session, &challenge);
-            leaves.push(b[trees.count as usize]);
-            let shown = proof(session, masked_sum(&leaves, challenge[0]));
-            pipe.write(&shown.0)?;
-            leaves.pop();
+            let sum = polynomial(&leaves, challenge[0]) ^ b[trees.count as usize];
+            pipe.write(&proof(session, sum).0)?;
         }
         pipe.flush()?;
         code.encode(&mut leaves, shape.cells);
