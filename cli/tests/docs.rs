@@ -54,6 +54,11 @@ fn prepared() -> Demo {
     for file in ["features.toml", "public_test.csv"] {
         std::fs::copy(demo.path(file), folder.join(file)).unwrap();
     }
+    for (site, row) in
+        [("a", "ada@example.org"), ("b", "ADA@example.org "), ("c", "ben@example.org")]
+    {
+        std::fs::write(folder.join(format!("{site}.csv")), format!("email\n{row}\n")).unwrap();
+    }
     let log = demo.workspace().join("sites/north/audit.jsonl");
     std::fs::copy(log, folder.join("audit.jsonl")).unwrap();
     demo
@@ -229,7 +234,9 @@ const COMMANDS: &[&[&str]] = &[
     &["budget", "show"],
     &["audit", "verify"],
     &["audit", "tail"],
+    &["psi", "local"],
     &["bench", "fed"],
+    &["bench", "psi"],
 ];
 
 #[test]
@@ -322,8 +329,10 @@ fn reference() -> String {
          - `policy explain`: `privacy[].guess_rate`, `refusal`.\n\
          - `audit verify`: `warnings`. `audit tail`: a list of audit lines.\n\
          - `budget show`: `entries[].run`.\n\
+         - `psi local`: `sites[].blank` (rows without a key), `sites[].bytes_sent`, `sites[].peak_rss_bytes`; `run` of an intersection has the same under `psi`.\n\
          - `kit.toml`: a site's `policy` and `submitter` (what it calls whoever submits its server's jobs; the name in the server's certificate when absent); a server's `job`, `sites`, `rounds`. `job.toml`: `[model] hidden`. \
-         `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`; of `protect`: `exact`, `verify`, `survivors`.\n",
+         `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`; of `protect`: `exact`, `verify`, `survivors`.\n\
+         - `job.toml`: `[psi]` also has `dataset`, `duplicates`, `assurance` = \"standard\" | \"conservative\", `pad` = false, `round-timeout` (how long another site may be silent).\n",
     );
     page
 }
