@@ -95,7 +95,7 @@ fn write_file(path: &Path, site: u64, items: u64, common: u64) -> std::io::Resul
     let mut line = String::new();
     for i in 0..items {
         // 7919 is prime to every number of items that it does not divide; then this is a permutation.
-        let place = if items % 7919 == 0 { i } else { i * 7919 % items };
+        let place = if items.is_multiple_of(7919) { i } else { i * 7919 % items };
         let id = if place < common { place } else { place + (site + 1) * items };
         line.clear();
         let _ = writeln!(line, "user{id:07}@example.com,{i}");

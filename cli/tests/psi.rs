@@ -319,3 +319,39 @@ fn the_benchmark_says_what_it_measured() {
         assert!(measured["bytes_per_item"].as_f64().unwrap() > least, "{measured}");
     }
 }
+
+/// Peers that are missing make another intersection, and other columns another question.
+#[test]
+fn a_section_may_want_all_peers_and_its_own_columns() {
+    let files = guarded();
+    let run = |sites: &[&str], extra: &str| {
+        let section = format!("dataset = \"people\"\n{extra}\npeers");
+        let text = SITE.replace("dataset = \"people\"\npeers", &section);
+        std::fs::write(files.path().join("site.toml"), text).unwrap();
+        let said = files.local(sites, &["--column", "email", "--policy", "a=site.toml"]);
+        let _ = std::fs::remove_file(files.path().join("site.runs"));
+        (said.code, said.json()["refusals"][0]["code"].clone())
+    };
+    let (two, three) = (&["a.csv", "b.csv"][..], &["a.csv", "b.csv", "c.csv"][..]);
+    assert_eq!(run(two, ""), (0, Value::Null));
+    assert_eq!(run(three, "all-peers = true"), (0, Value::Null));
+    assert_eq!(run(two, "all-peers = true"), (3, "not-admitted".into()));
+    assert_eq!(run(two, "columns = [\"email\"]"), (0, Value::Null));
+    assert_eq!(run(two, "columns = [\"n\"]"), (3, "no-matching-rule".into()));
+}
+
+#[test]
+fn a_policy_is_checked_and_explained() {
+    let folder = repository().join("examples/psi");
+    let run = |words: &[&str]| {
+        privet_in(&folder, &[words, &["sites/registry-a.toml", "--job", "job.toml"]].concat())
+    };
+    let checked = run(&["policy", "check"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    let letter = run(&["policy", "explain"]);
+    assert_eq!(letter.code, 0);
+    assert!(letter.stdout.contains("Nothing is told unless at least 5 items"), "{}", letter.stdout);
+    let job = folder.join("../hospitals/job.toml");
+    let other = ["policy", "check", "sites/registry-a.toml", "--job", job.to_str().unwrap()];
+    assert_eq!(privet_in(&folder, &other).code, 3);
+}

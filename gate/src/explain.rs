@@ -3,6 +3,8 @@
 //! Sentences about a filter come from the filter; sentences about the chain are made here;
 //! numbers come from the compiled chain and from the ledger's quote.
 
+mod intersection;
+
 use privet_core::ledger::{Ledger, Window, rounded_up};
 use privet_core::message::{DataKind, Protection};
 use privet_core::seal::Scheme;
@@ -12,7 +14,7 @@ use privet_core::{Reason, Refusal, Registry, adaptive};
 use serde::Serialize;
 
 use crate::chain::{Chain, CompileError};
-use crate::job::Job;
+use crate::job::{Job, Work};
 use crate::policy::{CA_TRUSTED, Dataset, Policy, Protect, SumsOver, Weight};
 
 /// One tensor that leaves.
@@ -77,7 +79,7 @@ pub struct Warning {
 }
 
 /// What a policy makes of a job.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Default)]
 pub struct Explanation {
     /// `allowed` or `refused`.
     pub decision: &'static str,
@@ -121,6 +123,9 @@ pub fn explain(
     ledger: &dyn Ledger,
     rounds: u32,
 ) -> Result<Explanation, CompileError> {
+    if let Work::Intersection(wanted) = &job.work {
+        return Ok(intersection::explain(policy, job, wanted));
+    }
     match Chain::compile(policy, job, promise, registry, SUBMITTER) {
         Ok(chain) => allowed(policy, job, &chain, registry, ledger, rounds).map_err(|reason| {
             let stage = privet_core::Stage::Compile;

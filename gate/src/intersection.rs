@@ -41,6 +41,10 @@ pub struct PsiRule {
     pub dataset: String,
     /// Names of the sites that may take part.
     pub peers: BTreeSet<String>,
+    /// Whether all of them must: of fewer it would be another intersection.
+    pub all_peers: bool,
+    /// The key columns, where the owner says which.
+    pub columns: Option<Vec<String>>,
     /// Whether matching rows may be told, here and to the others; else their number alone.
     pub rows: bool,
     /// The fewest common items of which anything may be told.
@@ -83,6 +87,40 @@ struct Left {
     allowed: Arc<AtomicU64>,
 }
 
+/// The data set of an intersection, and the sections of a policy that admit it, whoever takes part.
+pub(crate) fn admitted(
+    policy: &Policy,
+    job: &Job,
+    wanted: &Wanted,
+) -> Result<(Dataset, Vec<PsiRule>), Reason> {
+    let dataset = policy
+        .datasets
+        .get(&job.dataset)
+        .ok_or_else(|| Reason::new(Code::UnknownDataset, "the policy declares no such data set"))?;
+    let of: Vec<&PsiRule> = policy.psi.iter().filter(|rule| rule.dataset == job.dataset).collect();
+    let shows = |rule: &PsiRule| rule.rows || wanted.reveal == Reveal::Size;
+    let keys = |rule: &PsiRule| rule.columns.as_ref().is_none_or(|keys| *keys == wanted.columns);
+    let fit: Vec<PsiRule> =
+        of.iter().filter(|rule| shows(rule) && keys(rule)).map(|rule| (*rule).clone()).collect();
+    if !fit.is_empty() {
+        return Ok((dataset.clone(), fit));
+    }
+    let detail = match (of.is_empty(), of.iter().any(|rule| shows(rule))) {
+        (true, _) => "the policy has no [[psi]] for this data set",
+        (false, false) => "the policy's [[psi]] tells how many are common, and the job wants rows",
+        (false, true) => "the policy's [[psi]] names other key `columns`",
+    };
+    Err(Reason::new(Code::NoMatchingRule, detail))
+}
+
+/// Whether a policy admits an intersection, whoever takes part.
+///
+/// # Errors
+/// Why it does not.
+pub fn admits(policy: &Policy, job: &Job, wanted: &Wanted) -> Result<(), Reason> {
+    admitted(policy, job, wanted).map(drop)
+}
+
 impl SiteGate {
     /// Holds an offered intersection against the policy.
     ///
@@ -97,26 +135,12 @@ impl SiteGate {
         clock: Arc<dyn Clock>,
     ) -> Result<Passage, Refusal> {
         let policy: &Policy = self.policy();
-        let refuse = |code, detail: String| {
-            Refusal::new(&policy.site, Stage::Compile, Reason::new(code, detail))
-        };
-        let dataset = policy.datasets.get(&job.dataset).ok_or_else(|| {
-            refuse(Code::UnknownDataset, "the policy declares no such data set".to_owned())
-        })?;
-        let of = |rule: &&PsiRule| rule.dataset == job.dataset;
-        let fits = |rule: &&PsiRule| rule.rows || wanted.reveal == Reveal::Size;
-        let rules: Vec<PsiRule> = policy.psi.iter().filter(of).filter(fits).cloned().collect();
-        if rules.is_empty() {
-            let detail = match policy.psi.iter().any(|rule| of(&rule)) {
-                true => "the policy's [[psi]] tells how many are common, and the job wants rows",
-                false => "the policy has no [[psi]] for this data set",
-            };
-            return Err(refuse(Code::NoMatchingRule, detail.to_owned()));
-        }
+        let (dataset, rules) = admitted(policy, job, wanted)
+            .map_err(|reason| Refusal::new(&policy.site, Stage::Compile, reason))?;
         Ok(Passage {
             site: policy.site.clone(),
             rules,
-            dataset: dataset.clone(),
+            dataset,
             job: job.name.clone(),
             submitter: submitter.to_owned(),
             audit: self.audit(),
@@ -161,9 +185,12 @@ impl Passage {
     /// # Errors
     /// When no section admits all of them, or a run is on already.
     pub fn with(&self, peers: &[String]) -> Result<Limits, Reason> {
-        let admits = |rule: &&PsiRule| peers.iter().all(|peer| rule.peers.contains(peer));
+        let admits = |rule: &&PsiRule| {
+            peers.iter().all(|peer| rule.peers.contains(peer))
+                && (!rule.all_peers || peers.len() == rule.peers.len())
+        };
         let rule = self.rules.iter().find(admits).ok_or_else(|| {
-            let detail = "no [[psi]] of the policy names all sites of this run as peers";
+            let detail = "no [[psi]] of the policy admits just the sites of this run";
             Reason::new(Code::NotAdmitted, detail)
         })?;
         let allowed = Arc::new(AtomicU64::new(SETUP_BYTES * peers.len() as u64));
@@ -369,6 +396,8 @@ mod tests {
         PsiRule {
             dataset: "ids".into(),
             peers: ["a".to_owned(), "b".to_owned()].into(),
+            all_peers: false,
+            columns: None,
             rows: true,
             min_intersection: 10,
             max_fraction: 0.5,

@@ -38,7 +38,7 @@ pub use envelope::{BodyCheck, Head, MAX_HEAD, TaskId};
 pub use explain::{Explanation, Leaf, Privacy, Warning, explain};
 pub use filter_use::FilterUse;
 pub use finding::{Finding, Severity, Source, closest, did_you_mean};
-pub use intersection::{Limits, Passage, PsiRule, about};
+pub use intersection::{Limits, Passage, PsiRule, about, admits};
 pub use job::{
     Average, Column, CurvePoint, Direction, Evaluation, ExecutorKind, Job, JobFilter, Loaded,
     MAX_ROUNDS, Model, ModelKind, Offer, Schedule, ServerStep, Side, Simulate, SimulatedSite,

@@ -75,6 +75,8 @@ pub fn schema(registry: &Registry) -> Value {
                 json!({
                     "dataset": text("A data set of this policy"),
                     "peers": { "type": "array", "items": { "type": "string" } },
+                    "all-peers": { "type": "boolean", "default": false },
+                    "columns": { "type": "array", "items": { "type": "string" } },
                     "reveal": { "enum": ["size", "rows"] },
                     "min-intersection": { "type": "integer", "minimum": 0 },
                     "max-fraction": { "type": "number", "minimum": 0, "maximum": 1 },

@@ -23,6 +23,7 @@ use privet_store::Store;
 use serde::Serialize;
 
 use crate::program::{Program, open_ledger};
+use crate::psi;
 use crate::result::{statements, storage};
 
 /// Why something could not be looked at.
@@ -76,8 +77,13 @@ pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
     };
     let compiled = Job::load(job, program.registry()).map_err(InspectError::Invalid).and_then(
         |Loaded { job, .. }| {
+            if let Some(wanted) = psi::wanted(&job) {
+                privet_gate::admits(&policy, &job, wanted)?;
+                return Ok(None);
+            }
             let promise = program.computes().promise(&job)?;
-            Ok(privet_gate::Chain::compile(&policy, &job, &promise, program.registry(), "local"))
+            let registry = program.registry();
+            Ok(Some(privet_gate::Chain::compile(&policy, &job, &promise, registry, "local")))
         },
     );
     let refused = |refusal: &Refusal| {
@@ -87,17 +93,18 @@ pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
         (vec![finding.help(refusal.help.clone())], refusal.code.exit_code())
     };
     let (findings, exit_code) = match compiled {
-        Ok(Ok(chain)) => match chain.can_seal() {
+        Ok(None) => return check,
+        Ok(Some(Ok(chain))) => match chain.can_seal() {
             Ok(()) => return check,
             Err(reason) => {
                 let stage = privet_core::Stage::Compile;
                 refused(&Refusal::new(&policy.site, stage, reason).by_rule(chain.rule()))
             }
         },
-        Ok(Err(CompileError::Invalid(findings))) | Err(InspectError::Invalid(findings)) => {
+        Ok(Some(Err(CompileError::Invalid(findings)))) | Err(InspectError::Invalid(findings)) => {
             (findings, 2)
         }
-        Ok(Err(CompileError::Refused(refusal))) => refused(&refusal),
+        Ok(Some(Err(CompileError::Refused(refusal)))) => refused(&refusal),
         Err(InspectError::Refused(reason)) => {
             refused(&Refusal::new(&policy.site, privet_core::Stage::Compile, reason))
         }

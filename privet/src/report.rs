@@ -57,6 +57,7 @@ pub(crate) fn page(
                     @if let Work::Intersection(_) = &job.work {
                         @if let Some(found) = &result.psi { (intersection::section(found)) }
                         (refusals(result))
+                        (policies_in_words(policies, letters))
                         (how_made(result, job, policies, command))
                     } @else {
                     @if result.statistics.is_empty() { (curves(result)) } @else { (statistics::section(result)) }

@@ -22,6 +22,8 @@
 //! reads the memory of a site. Not post-quantum. Nothing here was reviewed from outside.
 
 mod ecdh;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod input;
 mod meeting;
 mod pipe;

@@ -219,7 +219,8 @@ pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
     let nonces = exchange(&mut pipes, &nonce)?;
     let mut session = opening.clone();
     for (at, (hello, nonce)) in hellos.iter().zip(&nonces).enumerate() {
-        if !bool::from(hello.commitment.ct_eq(&commit(nonce, at))) {
+        // In builds for fuzzing an echo passes, so that what comes after is reached.
+        if !cfg!(fuzzing) && !bool::from(hello.commitment.ct_eq(&commit(nonce, at))) {
             return Err(cheated("it opened another nonce than it had committed to"));
         }
         session.absorb(&hello.encode());

@@ -138,3 +138,38 @@ fn paragraphs_are_wrapped_and_indented() {
     let wrapped = wrap("aa bb cc dd ee ff gg hh ii jj kk", 25, 5);
     assert_eq!(wrapped, "aa bb cc dd ee ff gg\n     hh ii jj kk");
 }
+
+/// With whom, how often, of how many, and what is told.
+#[test]
+fn an_intersection_has_a_letter() {
+    use crate::finding::Source;
+
+    let section = "[[psi]]\ndataset = \"d\"\npeers = [\"south\", \"west\"]\nall-peers = true\n\
+        columns = [\"email\"]\nreveal = \"rows\"\nmin-intersection = 5\nmax-fraction = 0.9\n\
+        runs = { max = 20, window = \"30d\" }\n";
+    let explained = |section: &str, reveal: &str, column: &str| {
+        let policy = format!(
+            "schema = 1\n[site]\nname = \"north\"\n[dataset.d]\npath = \"d.csv\"\nunit = \"record\"\n\
+             records = 9\nbudget = {{ epsilon = 1.0, delta = 1e-5 }}\n{section}"
+        );
+        let policy = Policy::parse(&Source::new("north.toml", policy), "".as_ref(), &registry());
+        let job = format!(
+            "schema = 1\n[job]\nname = \"who\"\nworkflow = \"psi\"\n[psi]\ndataset = \"d\"\n\
+             column = [\"{column}\"]\nnormalise = [\"email\"]\nreveal = \"{reveal}\"\n"
+        );
+        let job = Job::parse(&Source::new("job", job), None, "".as_ref(), &registry()).unwrap();
+        let policy = policy.unwrap();
+        explain(&policy, &job, &promise(None), &registry(), &*ledger(&policy), 1).unwrap()
+    };
+    insta::assert_snapshot!(explained(section, "all", "email").text(80));
+    let sizes = section.replace("\"rows\"", "\"size\"");
+    for (section, reveal, column, decision) in [
+        (section, "all", "email", "allowed"),
+        (section, "all", "name", "refused"),
+        ("", "all", "email", "refused"),
+        (&sizes, "all", "email", "refused"),
+        (&sizes, "size", "email", "allowed"),
+    ] {
+        assert_eq!(explained(section, reveal, column).decision, decision, "{section} {reveal}");
+    }
+}

@@ -129,6 +129,9 @@ mod file {
     pub(super) struct Psi {
         pub dataset: String,
         pub peers: Vec<String>,
+        #[serde(default)]
+        pub all_peers: bool,
+        pub columns: Option<Vec<String>>,
         pub reveal: Reveal,
         pub min_intersection: u64,
         pub max_fraction: f64,
@@ -291,6 +294,8 @@ impl Reader<'_> {
         PsiRule {
             dataset: psi.dataset,
             peers: psi.peers.into_iter().collect(),
+            all_peers: psi.all_peers,
+            columns: psi.columns,
             rows: psi.reveal == file::Reveal::Rows,
             min_intersection: psi.min_intersection,
             max_fraction: psi.max_fraction,
