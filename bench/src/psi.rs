@@ -128,6 +128,7 @@ pub fn run(options: &Options) -> Result<Measured, RunError> {
             malicious: options.malicious,
             conservative: false,
             pad: false,
+            rest: false,
         },
         policies: Default::default(),
         out: Some(folder.path().join("out")),

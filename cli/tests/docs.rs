@@ -331,8 +331,8 @@ fn reference() -> String {
          - `budget show`: `entries[].run`.\n\
          - `psi local`: `sites[].blank` (rows without a key), `sites[].bytes_sent`, `sites[].peak_rss_bytes`; `run` of an intersection has the same under `psi`.\n\
          - `kit.toml`: a site's `policy` and `submitter` (what it calls whoever submits its server's jobs; the name in the server's certificate when absent); a server's `job`, `sites`, `rounds`. `job.toml`: `[model] hidden`. \
-         `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`; of `protect`: `exact`, `verify`, `survivors`.\n\
-         - `job.toml`: `[psi]` also has `dataset`, `duplicates`, `assurance` = \"standard\" | \"conservative\", `pad` = false, `round-timeout` (how long another site may be silent).\n",
+         `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`; of `protect`: `exact`, `verify`, `survivors`; of `[[psi]]`: `all-peers` = false, `columns`.\n\
+         - `job.toml`: `[psi]` also has `dataset`, `duplicates`, `assurance` = \"standard\" | \"conservative\", `pad` = false, `rest` = false, `round-timeout` (how long another site may be silent).\n",
     );
     page
 }

@@ -355,3 +355,34 @@ fn a_policy_is_checked_and_explained() {
     let other = ["policy", "check", "sites/registry-a.toml", "--job", job.to_str().unwrap()];
     assert_eq!(privet_in(&folder, &other).code, 3);
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &to) } else { drop(std::fs::copy(path, to).unwrap()) }
+    }
+}
+
+/// Patients that two registries hold are counted once: intersection, the other rows, statistics.
+#[test]
+fn two_registries_count_their_patients_once() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&repository().join("examples/lung"), folder.path());
+    let run = |job: &str| {
+        let said = privet_in(folder.path(), &["run", job, "--json"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        said.json()
+    };
+    let who = run("who.toml");
+    assert_eq!(who["psi"]["intersection_size"], 82);
+    let rest = folder.path().join("workspace/who/sites/inland/rest.csv");
+    std::fs::copy(rest, folder.path().join("sites/data/inland-once.csv")).unwrap();
+    let described = run("describe.toml");
+    let (count, error) =
+        (&described["statistics"][0]["count"], &described["statistics"][0]["count_error"]);
+    let (count, error) = (count.as_f64().unwrap(), error.as_f64().unwrap());
+    // Six standard deviations of the noise; counted twice there would be 309.
+    assert!(error < 6.0 && (count - 227.0).abs() < 6.0 * error, "{count} ± {error}");
+}

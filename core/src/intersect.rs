@@ -88,6 +88,8 @@ pub struct Wanted {
     pub conservative: bool,
     /// Whether sets are padded to the next power of two.
     pub pad: bool,
+    /// Whether sites also write their other rows.
+    pub rest: bool,
 }
 
 /// What a site allows, asked before anything is shown.
@@ -135,6 +137,8 @@ pub struct Meeting<'a> {
     pub guard: &'a mut dyn Guard,
     /// Where its matching rows are written, if it is to learn them.
     pub out: &'a Path,
+    /// Where its other rows are, if that is wanted.
+    pub rest: &'a Path,
 }
 
 /// What a site found. For its owner: it never leaves by itself.

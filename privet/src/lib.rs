@@ -42,7 +42,10 @@ pub use inspect::{
     DryRun, Explain, InspectError, budget, check, dry_run, explain_job, reset_budget,
 };
 pub use program::Program;
-pub use psi::{Intersection, LocalOptions, LocalResult, SiteFound, cpu_seconds, intersect_files};
+pub use psi::{
+    Intersection, LocalOptions, LocalResult, SiteFound, cpu_seconds, estimate_files,
+    intersect_files,
+};
 pub use report::bytes as human_bytes;
 pub use result::{DatasetResult, RunResult, SiteResult};
 pub use run::{RunError, RunEvent, RunOptions, run, serve_kit, site_kit};

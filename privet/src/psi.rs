@@ -3,6 +3,7 @@
 //! It is a job like any other, written into a folder that is thrown away.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use privet_core::filter::Cancel;
 use privet_core::intersect::{Duplicates, Protocol, Reveal, Wanted};
 use privet_core::{Code, Reason, Refusal};
 use privet_gate::{Job, Source, Work, is_name};
+use privet_psi::Estimate;
 use privet_psi::input::{InputError, Pipeline, Source as Input};
 use privet_site::Kept;
 use privet_store::Store;
@@ -149,6 +151,33 @@ fn unreadable(path: &Path, error: &InputError) -> Reason {
     Reason::new(Code::DataUnreadable, format!("{}: {error}", path.display()))
 }
 
+/// What intersecting local files will take, by their rows; `None` where there is no such run. A policy may still
+/// refuse it.
+pub fn estimate_files(program: &Program, options: &LocalOptions) -> Option<(Vec<u64>, Estimate)> {
+    let rows: Option<Vec<u64>> = options.files.iter().map(|file| lines(file).ok()).collect();
+    let rows: Vec<u64> = rows?.into_iter().map(|lines| lines.saturating_sub(1).max(1)).collect();
+    let counts = options.policies.values().any(|path| {
+        let policy = privet_gate::Policy::load(path, program.registry());
+        policy.is_ok_and(|policy| {
+            policy.psi.iter().any(|rule| rule.min_intersection > 0 || rule.max_fraction < 1.0)
+        })
+    });
+    let estimate = privet_psi::estimate(&options.wanted, &rows, counts).ok()?;
+    Some((rows, estimate))
+}
+
+/// Ends of lines of a file.
+fn lines(path: &Path) -> std::io::Result<u64> {
+    let (mut file, mut piece) = (std::fs::File::open(path)?, vec![0; 1 << 18]);
+    let mut count = 0;
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(count),
+            read => count += piece[..read].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
+    }
+}
+
 /// Intersects local files.
 ///
 /// # Errors
@@ -211,10 +240,15 @@ pub fn intersect_files(
     if let (Some(out), None) = (&options.out, &failure) {
         std::fs::create_dir_all(out)?;
         for ((name, folder), file) in folders().zip(&options.files) {
-            let rows = folder.join(privet_site::ROWS_FILE);
-            let rows = rows.with_extension(file.extension().unwrap_or("csv".as_ref()));
-            if rows.exists() {
-                std::fs::copy(rows, out.join(format!("{name}.csv")))?;
+            let extension = file.extension().unwrap_or("csv".as_ref());
+            for (made, to) in [
+                (privet_site::ROWS_FILE, format!("{name}.csv")),
+                (privet_site::REST_FILE, format!("{name}.rest.csv")),
+            ] {
+                let made = folder.join(made).with_extension(extension);
+                if made.exists() {
+                    std::fs::copy(made, out.join(to))?;
+                }
             }
         }
     }
@@ -255,7 +289,7 @@ fn job(wanted: &Wanted, names: &[String]) -> String {
     format!(
         "schema = 1\n[job]\nname = \"psi\"\nworkflow = \"psi\"\n\
          [psi]\ndataset = \"{DATASET}\"\ncolumn = {}\nnormalise = {}\nduplicates = \"{duplicates}\"\n\
-         reveal = \"{}\"\nprotocol = \"{}\"\nmalicious = {}\nassurance = \"{}\"\npad = {}\n\
+         reveal = \"{}\"\nprotocol = \"{}\"\nmalicious = {}\nassurance = \"{}\"\npad = {}\nrest = {}\n\
          [simulate]\nsites = [{}]\n",
         list(&wanted.columns),
         list(&wanted.normalise),
@@ -264,6 +298,7 @@ fn job(wanted: &Wanted, names: &[String]) -> String {
         wanted.malicious,
         if wanted.conservative { "conservative" } else { "standard" },
         wanted.pad,
+        wanted.rest,
         sites.join(", "),
     )
 }

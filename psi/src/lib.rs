@@ -7,6 +7,7 @@
 //!     two      two sites: OPRF, tags, compare
 //!     star     more: a leader learns what all have, by OPPRF and zero-sharing
 //!   prf        the oblivious PRF of a peer: `ecdh`, or `vole` for large sets
+//!   estimate   what a run will take
 //!   tags       sorted, Rice-coded hashes of PRF values
 //!   session    keys and hashes of one run; `pipe` its bytes; `records` its items, hashed
 //! ```
@@ -22,6 +23,7 @@
 //! reads the memory of a site. Not post-quantum. Nothing here was reviewed from outside.
 
 mod ecdh;
+mod estimate;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod input;
@@ -37,6 +39,7 @@ mod terms;
 mod two;
 pub mod vole;
 
+pub use estimate::{Estimate, estimate};
 pub use meeting::Files;
 pub use records::Item;
 pub use run::{MAX_SITES, Outcome, Site, intersect};

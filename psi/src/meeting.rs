@@ -23,6 +23,13 @@ impl From<InputError> for Reason {
     }
 }
 
+pub(crate) fn assurance(wanted: &Wanted) -> Assurance {
+    match wanted.conservative {
+        true => Assurance::Conservative,
+        false => Assurance::Standard,
+    }
+}
+
 fn pipeline(wanted: &Wanted) -> Result<Pipeline, Reason> {
     Pipeline::parse(&wanted.normalise)
         .map_err(|unknown| Reason::new(Code::InvalidJob, unknown.to_string()))
@@ -30,7 +37,7 @@ fn pipeline(wanted: &Wanted) -> Result<Pipeline, Reason> {
 
 impl Intersector for Files {
     fn meet(&self, meeting: Meeting<'_>) -> Result<Found, Reason> {
-        let Meeting { wanted, data, about, me, links, guard, out } = meeting;
+        let Meeting { wanted, data, about, me, links, guard, out, rest } = meeting;
         let source = Source {
             path: data.to_path_buf(),
             columns: wanted.columns.clone(),
@@ -45,16 +52,16 @@ impl Intersector for Files {
             protocol: wanted.protocol,
             reveal: wanted.reveal,
             malicious: wanted.malicious,
-            assurance: match wanted.conservative {
-                true => Assurance::Conservative,
-                false => Assurance::Standard,
-            },
+            assurance: assurance(wanted),
         };
         let declared = if wanted.pad { count.max(1024).next_power_of_two() } else { count };
         let site = Site { me, items: &items.digests, declared, links, guard };
         let Outcome { protocol, size, matching } = intersect(&terms, site)?;
         if let Some(matching) = &matching {
             source.write_rows(&items, matching, out)?;
+            if wanted.rest {
+                source.write_rest(&items, matching, rest)?;
+            }
         }
         Ok(Found {
             items: count,

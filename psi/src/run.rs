@@ -479,4 +479,19 @@ pub(crate) mod tests {
         let code = |outcome: Result_| outcome.map(drop).unwrap_err().code;
         assert!(outcomes.into_iter().all(|o| code(o) == Code::NormalisationMismatch));
     }
+    #[test]
+    #[ignore = "ten minutes"]
+    fn ten_thousand_disjoint_runs_find_nothing() {
+        let mut random = Random::known(1);
+        for i in 0..10_000u32 {
+            let mut len = || 64 + random.below(193) as u32;
+            let (a, b) = (len(), len());
+            let start = i * 1000;
+            let sets = [set(start..start + a), set(start + a..start + a + b)];
+            let protocol = if i % 2 == 0 { Protocol::Ecdh } else { Protocol::Vole };
+            for outcome in run(&sets, &terms(protocol, Reveal::All)) {
+                assert_eq!(outcome.unwrap().size, Some(0), "run {i}");
+            }
+        }
+    }
 }

@@ -32,6 +32,16 @@ impl Shape {
         (self.count * u64::from(self.rice() + 1) + steps).div_ceil(8)
     }
 
+    /// Bytes that they take on average.
+    pub(crate) fn expected_bytes(&self) -> f64 {
+        self.count as f64
+            * (f64::from(self.rice())
+                + 1.0
+                + 2f64.powi((self.bits - self.rice()) as i32) / self.count.max(1) as f64
+                - 0.5)
+            / 8.0
+    }
+
     /// The low bits of a value.
     pub(crate) fn cut(&self, value: u128) -> u128 {
         match self.bits {

@@ -170,9 +170,19 @@ impl Plan {
     pub(crate) fn new(terms: &Terms, hellos: &[Hello]) -> Result<Self, Reason> {
         let sizes: Vec<u64> = hellos.iter().map(|hello| hello.size).collect();
         let counts = terms.reveal == Reveal::Size || hellos.iter().any(|hello| hello.counts);
+        Self::of(terms.protocol, terms.reveal, terms.malicious, counts, sizes)
+    }
+
+    pub(crate) fn of(
+        protocol: Protocol,
+        reveal: Reveal,
+        malicious: bool,
+        counts: bool,
+        sizes: Vec<u64>,
+    ) -> Result<Self, Reason> {
         let two = sizes.len() == 2;
         let refuse = |code, detail| Err(Reason::new(code, detail));
-        let protocol = match (terms.protocol, counts && two) {
+        let protocol = match (protocol, counts && two) {
             (Protocol::Vole, true) => {
                 let detail = "between two sites `vole` shows rows as it counts them, and a site wants the \
                               size first";
@@ -180,18 +190,18 @@ impl Plan {
             }
             (Protocol::Auto, true) => Protocol::Ecdh,
             (Protocol::Auto, false) => match sizes.iter().min() {
-                Some(&least) if least < VOLE_FROM && !terms.malicious => Protocol::Ecdh,
+                Some(&least) if least < VOLE_FROM && !malicious => Protocol::Ecdh,
                 _ => Protocol::Vole,
             },
             (named, _) => named,
         };
-        if terms.malicious && !(two && protocol == Protocol::Vole) {
+        if malicious && !(two && protocol == Protocol::Vole) {
             let detail =
                 "cheating is looked for between two sites under `vole`, without a size first";
             return refuse(Code::NotBuilt, detail);
         }
         let smallest = || (0..sizes.len()).min_by_key(|&site| (sizes[site], site)).unwrap_or(0);
-        let leader = if terms.reveal == Reveal::First { 0 } else { smallest() };
+        let leader = if reveal == Reveal::First { 0 } else { smallest() };
         Ok(Self { protocol, leader, counts, sizes })
     }
 }

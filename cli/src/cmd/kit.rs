@@ -52,6 +52,7 @@ pub(crate) fn server(args: &ServerArgs, out: &Out) -> Ended {
             record.refusals.len(),
             record.dropped.len()
         )),
+        Progress::Carried(_) => {}
     })
     .map_err(failed)?;
     let code = outcome.exit_code;

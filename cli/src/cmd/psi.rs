@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use privet::core::intersect::{Duplicates, Protocol, Reveal, Wanted};
-use privet::{LocalOptions, LocalResult, Program, human_bytes};
+use privet::server::Progress;
+use privet::{LocalOptions, LocalResult, Program, RunEvent, human_bytes};
 
 use super::Ended;
-use super::run::failed;
+use super::run::{failed, seconds};
 use crate::out::{BOLD, DIM, Failed, Out, refusal};
 use crate::stop::on_interrupt;
 
@@ -73,6 +75,9 @@ pub(crate) struct Local {
     /// Pad sets to the next power of two, so that sizes tell less.
     #[arg(long)]
     pad: bool,
+    /// Also write each site's other rows, as NAME.rest.csv.
+    #[arg(long, requires = "out")]
+    rest: bool,
     /// The policy of a site, whose [[psi]] then guards its file: NAME=SITE.toml.
     #[arg(long, value_name = "NAME=SITE.toml")]
     policy: Vec<String>,
@@ -121,6 +126,7 @@ fn local(args: &Local, out: &Out) -> Ended {
         malicious: args.malicious,
         conservative: args.conservative,
         pad: args.pad,
+        rest: args.rest,
     };
     let options = LocalOptions {
         files: args.sites.clone(),
@@ -131,8 +137,20 @@ fn local(args: &Local, out: &Out) -> Ended {
         threads: None,
     };
     let cancel = on_interrupt();
-    out.fleeting(&format!("{DIM}intersecting {} files…{DIM:#}", args.sites.len()));
-    let result = privet::intersect_files(Program::new(), &options, &cancel, |_| ());
+    let program = Program::new();
+    let mut bar = Bar { out, began: Instant::now(), expected: 0 };
+    if let Some((rows, estimate)) = privet::estimate_files(&program, &options) {
+        let all = rows.iter().max().copied().unwrap_or_default();
+        out.note(&format!(
+            "{} files of up to {all} rows · {}: about {}, {} of processor time",
+            args.sites.len(),
+            estimate.protocol.as_str(),
+            human_bytes(estimate.bytes),
+            seconds(estimate.cpu_s),
+        ));
+        bar.expected = estimate.bytes;
+    }
+    let result = privet::intersect_files(program, &options, &cancel, |event| bar.show(event));
     let result = result.map_err(failed)?;
     if let Some(reason) = &result.failure {
         result.refusals.iter().for_each(|known| out.note(&refusal(known)));
@@ -142,6 +160,34 @@ fn local(args: &Local, out: &Out) -> Ended {
     }
     out.result(&result, || words(&result, args.out.as_deref()));
     Ok(result.exit_code)
+}
+
+/// How far the sites are, by the bytes that they have sent each other.
+struct Bar<'a> {
+    out: &'a Out,
+    began: Instant,
+    expected: u64,
+}
+
+impl Bar<'_> {
+    fn show(&mut self, event: &RunEvent) {
+        if let RunEvent::Server(Progress::Carried(bytes)) = event {
+            self.out.fleeting(&format!("{DIM}{}{DIM:#}", self.line(*bytes, self.began.elapsed())));
+        }
+    }
+
+    fn line(&self, bytes: u64, elapsed: Duration) -> String {
+        let share = (bytes as f64 / self.expected.max(1) as f64).min(1.0);
+        let full = (share * 20.0) as usize;
+        let bar = format!("{}{}", "▓".repeat(full), "░".repeat(20 - full));
+        let left = match share {
+            share if share > 0.05 => {
+                format!("about {} left", seconds(elapsed.as_secs_f64() * (1.0 / share - 1.0)))
+            }
+            _ => "reading".to_owned(),
+        };
+        format!("{bar} {} of {} · {left}", human_bytes(bytes), human_bytes(self.expected))
+    }
 }
 
 fn words(result: &LocalResult, out: Option<&std::path::Path>) -> String {
@@ -180,4 +226,19 @@ fn words(result: &LocalResult, out: Option<&std::path::Path>) -> String {
         text.push_str(&format!("rows           {}\n", out.display()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_says_how_far_and_how_long() {
+        let out = Out::new(false, true);
+        let bar = Bar { out: &out, began: Instant::now(), expected: 1_000_000 };
+        let half = bar.line(500_000, Duration::from_secs(3));
+        assert_eq!(half, "▓▓▓▓▓▓▓▓▓▓░░░░░░░░░░ 500 kB of 1.0 MB · about 3.0 s left");
+        assert!(bar.line(0, Duration::ZERO).ends_with("reading"));
+        assert!(bar.line(2_000_000, Duration::from_secs(3)).contains(&"▓".repeat(20)));
+    }
 }

@@ -128,6 +128,9 @@ impl Table<'_> {
                 ));
             }
             RunEvent::Server(Progress::Round(record)) => self.row(record),
+            RunEvent::Server(Progress::Carried(bytes)) => {
+                self.out.fleeting(&format!("{DIM}{} between sites…{DIM:#}", human_bytes(*bytes)));
+            }
             RunEvent::Bought(bought) => {
                 if self.points == 0 {
                     self.out.note(&format!(
@@ -197,7 +200,7 @@ impl Table<'_> {
     }
 }
 
-fn seconds(s: f64) -> String {
+pub(crate) fn seconds(s: f64) -> String {
     match s {
         s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
         s if s < 60.0 => format!("{s:.1} s"),

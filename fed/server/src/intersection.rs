@@ -13,9 +13,13 @@ use privet_core::channel::Channel;
 use privet_core::tensor::Tensors;
 
 use crate::checkpoint::State;
-use crate::record::{Failure, Metrics};
+use crate::record::{Failure, Metrics, Progress};
 use crate::rounds::Rounds;
+use crate::session::Exchange;
 use crate::workflow::Workflow;
+
+/// How often is looked at how far they are.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the sites may take, as long as they are there: each of them has its own patience with the others.
 const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
@@ -39,13 +43,25 @@ impl Workflow for Intersection {
         if !all.is_subset(&ready) || all.len() < 2 {
             return Err(rounds.short_of(all.len() as u32, ready.intersection(&all).count(), &[]));
         }
+        let runtime = rounds.runtime.clone();
         rounds.federation.admit_conversations(&all);
         let frame = serde_json::to_vec(&self.sites).unwrap_or_default();
-        let mut exchange = rounds.exchange(PATIENCE);
+        let federation = rounds.federation;
+        let mut exchange = Exchange::new(federation, &runtime, rounds.cancel, PATIENCE);
         all.iter().for_each(|site| exchange.send(site, frame.clone()));
         let mut answered = BTreeSet::new();
-        while let Some((site, _)) = exchange.receive() {
-            answered.insert(site);
+        let mut carried = 0;
+        loop {
+            match exchange.receive_within(LOOK) {
+                Some(Some((site, _))) => drop(answered.insert(site)),
+                Some(None) => break,
+                None => {}
+            }
+            let now = federation.records().values().map(|site| site.bytes_up).sum();
+            if now != carried {
+                (rounds.observer)(&Progress::Carried(now));
+            }
+            carried = now;
         }
         drop(exchange);
         rounds.stopped()?;

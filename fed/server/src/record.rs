@@ -199,6 +199,8 @@ pub enum Progress {
     },
     /// A round is done.
     Round(RoundRecord),
+    /// Sites have sent each other so many bytes by now.
+    Carried(u64),
 }
 
 #[cfg(test)]

@@ -183,11 +183,6 @@ impl Rounds<'_> {
         refusals_of(self.federation.roster().refused).collect()
     }
 
-    /// A conversation of the server with sites, each of whose frames is given so much time.
-    pub(crate) fn exchange(&self, patience: Duration) -> Exchange<'_> {
-        Exchange::new(self.federation, &self.runtime, self.cancel, patience)
-    }
-
     /// Of all the sites that are needed fewer took part, for what they refused.
     pub(crate) fn short_of(&self, wanted: u32, answered: usize, silent: &[String]) -> Failure {
         let refused = refusals_of(self.federation.take_refused_frames());

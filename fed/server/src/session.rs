@@ -48,6 +48,17 @@ impl Drop for Exchange<'_> {
     }
 }
 
+impl Exchange<'_> {
+    /// The next answer, `Some(None)` where nobody can give one any more, `None` where none has come in so
+    /// short a time.
+    pub(crate) fn receive_within(&self, time: Duration) -> Option<Option<(String, Vec<u8>)>> {
+        let (federation, cancel) = (self.federation, self.cancel);
+        let done =
+            || federation.answer(&self.sent).or_else(|| cancel.is_cancelled().then_some(None));
+        self.runtime.block_on(federation.wait(Instant::now() + time, done))
+    }
+}
+
 impl Channel for Exchange<'_> {
     fn send(&mut self, to: &str, frame: Vec<u8>) {
         if self.silent.contains(to) {
@@ -60,18 +71,15 @@ impl Channel for Exchange<'_> {
     }
 
     fn receive(&mut self) -> Option<(String, Vec<u8>)> {
-        let (federation, cancel) = (self.federation, self.cancel);
-        let done =
-            || federation.answer(&self.sent).or_else(|| cancel.is_cancelled().then_some(None));
         // Looks at the flag often enough for a stop to feel immediate.
         while Instant::now() < self.until {
-            let step = self.until.min(Instant::now() + Duration::from_millis(200));
-            if let Some(received) = self.runtime.block_on(federation.wait(step, done)) {
+            let step = self.until.saturating_duration_since(Instant::now());
+            if let Some(received) = self.receive_within(step.min(Duration::from_millis(200))) {
                 return received;
             }
         }
         // What they say from now on is too late.
-        self.silent.extend(federation.give_up(&self.sent));
+        self.silent.extend(self.federation.give_up(&self.sent));
         None
     }
 }

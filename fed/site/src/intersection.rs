@@ -19,6 +19,9 @@ const FOUND_FILE: &str = "found.json";
 /// The matching rows of its file, with the extension of that.
 pub const ROWS_FILE: &str = "matching";
 
+/// Its other rows, where the job wants them.
+pub const REST_FILE: &str = "rest";
+
 /// Most sites of a run.
 const MAX_SITES: usize = 64;
 
@@ -78,8 +81,9 @@ impl Participant {
         let about = about(&self.offer, &keys);
         let data = self.passage.dataset().path.clone();
         forget(&self.folder)?;
-        let out = self.folder.join(ROWS_FILE);
-        let out = out.with_extension(data.extension().unwrap_or("csv".as_ref()));
+        let extension = data.extension().unwrap_or("csv".as_ref());
+        let out = self.folder.join(ROWS_FILE).with_extension(extension);
+        let rest = self.folder.join(REST_FILE).with_extension(extension);
         let told = self.wanted.reveal.as_str();
         let Self { client, wanted, intersector, passage, folder, .. } = self;
         let working = tokio::task::spawn_blocking(move || {
@@ -91,6 +95,7 @@ impl Participant {
                 links,
                 guard: &mut limits,
                 out: &out,
+                rest: &rest,
             };
             intersector.meet(meeting)
         });
@@ -151,7 +156,8 @@ fn forget(folder: &Path) -> Result<(), Reason> {
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let kept = path.file_name() == Some(FOUND_FILE.as_ref());
-        let rows = path.file_stem() == Some(ROWS_FILE.as_ref());
+        let rows =
+            [ROWS_FILE, REST_FILE].iter().any(|name| path.file_stem() == Some(name.as_ref()));
         if path.is_file() && (kept || rows) {
             std::fs::remove_file(path).map_err(failed)?;
         }

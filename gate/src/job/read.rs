@@ -150,6 +150,8 @@ mod file {
         pub assurance: Assurance,
         #[serde(default)]
         pub pad: bool,
+        #[serde(default)]
+        pub rest: bool,
         pub round_timeout: Option<Spanned<String>>,
     }
 
@@ -417,6 +419,7 @@ impl Reader<'_> {
             malicious: psi.malicious,
             conservative: psi.assurance == file::Assurance::Conservative,
             pad: psi.pad,
+            rest: psi.rest,
         };
         (schedule, psi.dataset, Work::Intersection(wanted))
     }

@@ -1,5 +1,6 @@
 //! A file of rows: read into items, and later its matching rows written.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -130,6 +131,38 @@ impl Source {
         matching: &[bool],
         out: &Path,
     ) -> Result<u64, InputError> {
+        self.written(items, matching, out, |table, part| table.copy(items, matching, part))
+    }
+
+    /// Writes the header and all other rows: those of the other items, their duplicates, and rows without a
+    /// key. Otherwise as [`Source::write_rows`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn write_rest(
+        &self,
+        items: &Items,
+        matching: &[bool],
+        out: &Path,
+    ) -> Result<u64, InputError> {
+        let common: HashSet<&[u8; 32]> = items
+            .digests
+            .iter()
+            .zip(matching)
+            .filter(|(_, matches)| **matches)
+            .map(|(d, _)| d)
+            .collect();
+        self.written(items, matching, out, |table, part| table.copy_rest(&common, part))
+    }
+
+    /// Has `copy` write `out`, whole or not at all.
+    fn written(
+        &self,
+        items: &Items,
+        matching: &[bool],
+        out: &Path,
+        copy: impl FnOnce(Table<'_>, &Path) -> Result<u64, InputError>,
+    ) -> Result<u64, InputError> {
         let (count, answers) = (items.digests.len(), matching.len());
         if count != answers {
             return Err(InputError::Answers { items: count, answers });
@@ -145,11 +178,11 @@ impl Source {
         }
         // A pipe or a terminal cannot be replaced by a file.
         if out.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return table.copy(items, matching, out);
+            return copy(table, out);
         }
         let mut part = out.as_os_str().to_owned();
         part.push(".part");
-        let written = table.copy(items, matching, part.as_ref()).and_then(|rows| {
+        let written = copy(table, part.as_ref()).and_then(|rows| {
             std::fs::rename(&part, out).map_err(|error| InputError::writing(&error))?;
             Ok(rows)
         });
@@ -205,13 +238,8 @@ impl<'a> Table<'a> {
 
     /// Writes the header and the matching rows, which are those that the items were made of.
     fn copy(mut self, items: &Items, matching: &[bool], out: &Path) -> Result<u64, InputError> {
-        let file = File::create(out).map_err(|error| InputError::writing(&error))?;
-        let mut writer = csv::WriterBuilder::new()
-            .delimiter(delimiter(&self.source.path))
-            .buffer_capacity(BUFFER)
-            .from_writer(&file);
-        writer.write_byte_record(&self.header).map_err(unwritable)?;
-        let (mut read, mut written) = (0, 0);
+        let mut output = Output::create(&self, out)?;
+        let mut read = 0;
         let keys = items.rows.iter().zip(&items.digests).zip(matching);
         for ((&row, digest), _) in keys.filter(|(_, matches)| **matches) {
             while read <= row {
@@ -223,15 +251,53 @@ impl<'a> Table<'a> {
             if self.key().as_ref() != Some(digest) {
                 return Err(InputError::Changed);
             }
-            writer.write_byte_record(&self.row).map_err(unwritable)?;
-            written += 1;
+            output.row(&self.row)?;
         }
-        writer.flush().map_err(|error| InputError::writing(&error))?;
-        drop(writer);
+        output.finish()
+    }
+
+    /// Writes the header and the rows whose key is none of these.
+    fn copy_rest(mut self, common: &HashSet<&[u8; 32]>, out: &Path) -> Result<u64, InputError> {
+        let mut output = Output::create(&self, out)?;
+        while self.next()? {
+            if self.key().is_none_or(|key| !common.contains(&key)) {
+                output.row(&self.row)?;
+            }
+        }
+        output.finish()
+    }
+}
+
+/// A file of rows that is being written.
+struct Output {
+    writer: csv::Writer<File>,
+    rows: u64,
+}
+
+impl Output {
+    /// With the delimiter and the header of a table.
+    fn create(table: &Table<'_>, out: &Path) -> Result<Self, InputError> {
+        let file = File::create(out).map_err(|error| InputError::writing(&error))?;
+        let mut writer = csv::WriterBuilder::new()
+            .delimiter(delimiter(&table.source.path))
+            .buffer_capacity(BUFFER)
+            .from_writer(file);
+        writer.write_byte_record(&table.header).map_err(unwritable)?;
+        Ok(Self { writer, rows: 0 })
+    }
+
+    fn row(&mut self, row: &ByteRecord) -> Result<(), InputError> {
+        self.rows += 1;
+        self.writer.write_byte_record(row).map_err(unwritable)
+    }
+
+    /// Everything is on disk when this returns.
+    fn finish(self) -> Result<u64, InputError> {
+        let file = self.writer.into_inner().map_err(|error| InputError::writing(error.error()))?;
         if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             file.sync_all().map_err(|error| InputError::writing(&error))?;
         }
-        Ok(written)
+        Ok(self.rows)
     }
 }
 

@@ -519,3 +519,21 @@ fn reading_a_million_rows() {
         }
     }
 }
+
+/// Rows are in one of both files: a common key's first row in the one, all rows of other keys in the other.
+#[test]
+fn other_rows_are_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    std::fs::write(&path, "id,n\na,1\nb,2\na,3\n,4\nb,5\nc,6\n").unwrap();
+    let (columns, duplicates) = (vec!["id".to_owned()], Duplicates::Dedupe);
+    let source = Source { path, columns, pipeline: Pipeline::default(), duplicates };
+    let items = source.read(&mut |_| ()).unwrap();
+    let out = folder.path().join("out");
+    let matching = [true, false, true];
+    assert_eq!(source.write_rows(&items, &matching, &out), Ok(2));
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "id,n\na,1\nc,6\n");
+    assert_eq!(source.write_rest(&items, &matching, &out), Ok(3));
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "id,n\nb,2\n,4\nb,5\n");
+    assert!(source.write_rest(&items, &matching[1..], &out).is_err());
+}

@@ -203,6 +203,17 @@ impl Sizes {
         Trees::of(bins * self.bins.each.cells(), self.assurance)
     }
 
+    /// Bytes that both sides send: base transfers, what each chunk is set up with, and the receiver's cells.
+    pub fn bytes(&self) -> u64 {
+        let chunk = |bins: std::ops::Range<u64>| {
+            let trees = self.trees(bins.end - bins.start);
+            let columns = 16 * trees.transfers().next_multiple_of(128);
+            let products = 128 * 16 * trees.count;
+            columns + products + 16 * trees.count * (2 * u64::from(trees.depth) + 1)
+        };
+        256 * 96 + self.chunks().map(chunk).sum::<u64>() + 16 * self.bins.cells()
+    }
+
     /// Names everything that both sides must have chosen alike.
     pub fn digest(&self) -> Digest {
         let Bins { count, each } = self.bins;
@@ -243,6 +254,9 @@ mod tests {
         let large = Sizes::of(1 << 24, Assurance::Standard, false);
         assert_eq!((large.chunks().count(), large.bins.each.items), (16, 34_217));
         assert_eq!(large.bins.cells(), 22_052_352);
+        // Base transfers, IKNP, products, trees and cells, as the table adds them up.
+        let all = 24_576 + 57_344 + 507_904 + 115_072 + 21_955_584;
+        assert_eq!(Sizes::of(1 << 20, Assurance::Standard, false).bytes(), all);
         let careful = Sizes::of(1 << 20, Assurance::Conservative, false).trees(32);
         assert_eq!((careful.count, careful.leaves, careful.depth), (400, 6862, 13));
         assert_eq!((careful.length(), careful.transfers()), (2_744_800, 5200));
