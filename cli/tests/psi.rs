@@ -361,7 +361,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let to = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &to) } else { drop(std::fs::copy(path, to).unwrap()) }
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => assert!(std::fs::copy(path, to).is_ok()),
+        }
     }
 }
 
@@ -385,4 +388,39 @@ fn two_registries_count_their_patients_once() {
     let (count, error) = (count.as_f64().unwrap(), error.as_f64().unwrap());
     // Six standard deviations of the noise; counted twice there would be 309.
     assert!(error < 6.0 && (count - 227.0).abs() < 6.0 * error, "{count} ± {error}");
+}
+
+/// A site is killed in mid-run: the others are told, and nobody is shown anything.
+#[test]
+fn a_killed_site_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(privet_in(folder.path(), &["init", "psi", "demo"]).code, 0);
+    for (site, start) in [("a", 0), ("b", 3000), ("c", 5000)] {
+        let path = folder.path().join(format!("demo/sites/data/registry-{site}.csv"));
+        std::fs::write(path, ids(start..start + 12_000)).unwrap();
+    }
+    let job = folder.path().join("demo/job.toml");
+    let text = std::fs::read_to_string(&job).unwrap();
+    std::fs::write(&job, text.replace("reveal =", "protocol = \"ecdh\"\nreveal =")).unwrap();
+    let running = std::process::Command::new(common::BINARY)
+        .args(["run", "demo/job.toml", "--workspace", "w", "--processes", "--json"])
+        .current_dir(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let progress = folder.path().join("w/server/progress.jsonl");
+    let carried = || std::fs::read_to_string(&progress).unwrap_or_default().contains("carried");
+    common::running::wait_for("the first bytes", carried);
+    let killed = std::time::Instant::now();
+    common::running::kill(&folder.path().join("w/sites/registry-b"));
+    let output = running.wait_with_output().unwrap();
+    // Far below the ten minutes that a silent site is given.
+    assert!(killed.elapsed() < std::time::Duration::from_secs(60), "{:?}", killed.elapsed());
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", result["error"]);
+    assert_eq!(result["error"]["code"], "too-few-sites");
+    for site in ["a", "b", "c"] {
+        assert!(!folder.path().join(format!("w/sites/registry-{site}/matching.csv")).exists());
+    }
 }

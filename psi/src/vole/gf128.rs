@@ -238,4 +238,17 @@ mod tests {
         assert_eq!(invert(0), 0);
         assert_eq!(invert(1), 1);
     }
+    /// Products that a schoolbook multiplication in Python gave.
+    #[test]
+    fn products_are_those_of_another_program() {
+        let text = include_str!("products.txt");
+        let number = |hex: &str| u128::from_str_radix(hex, 16).unwrap();
+        for line in text.lines() {
+            let [a, b, product] = line.split(' ').map(number).collect::<Vec<_>>()[..] else {
+                panic!()
+            };
+            assert_eq!((mul(a, b), Portable.mul(a, b)), (product, product));
+        }
+        assert_eq!(text.lines().count(), 100);
+    }
 }
