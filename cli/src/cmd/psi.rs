@@ -213,15 +213,11 @@ fn words(result: &LocalResult, out: Option<&std::path::Path>) -> String {
         text.push_str(&format!("\n{blank} rows have no key and match nothing\n"));
     }
     text.push_str(&format!(
-        "\nsent           {} between sites, sealed for each other; {cpu_s:.2} s of processor time\n",
+        "\nsent           {} between sites, sealed; {cpu_s:.2} s of processor time\n",
         human_bytes(*bytes)
     ));
-    text.push_str(
-        "what it tells  the items in common and the size of each file; nothing of other rows\n",
-    );
-    text.push_str(
-        "not protected  a site may enter rows that it does not have, and so ask for them\n",
-    );
+    text.push_str("what it tells  the common items and the size of each file, nothing else\n");
+    text.push_str("not protected  a site may enter rows that it has not, and so ask for them\n");
     if let Some(out) = out {
         text.push_str(&format!("rows           {}\n", out.display()));
     }
