@@ -234,6 +234,17 @@ fn a_guard_refuses_for_all() {
 }
 
 #[test]
+fn without_a_section_nothing_leaves() {
+    let files = guarded();
+    let (open, _) = SITE.split_once("[[psi]]").unwrap();
+    std::fs::write(files.path().join("site.toml"), open).unwrap();
+    let said = files.local(&["a.csv", "b.csv"], &["--column", "email", "--policy", "a=site.toml"]);
+    assert_eq!((said.code, &said.json()["refusals"][0]["code"]), (3, &"no-matching-rule".into()));
+    let wrong = files.local(&["a.csv", "b.csv"], &["--column", "email", "--policy", "z=site.toml"]);
+    assert_eq!(wrong.code, 2);
+}
+
+#[test]
 fn runs_are_counted_from_one_command_to_the_next() {
     let files = guarded();
     let run = || {

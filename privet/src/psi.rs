@@ -213,7 +213,7 @@ pub fn intersect_files(
             None => vec![unguarded(name, &names)?],
             Some(policy) => {
                 remember(policy, &workspace.join("sites").join(name))?;
-                guarded(&names, policy, &program)?
+                guarded(&data, &names, policy, &program)?
             }
         };
         let text = policy(name, &data, sections)?;
@@ -334,28 +334,33 @@ fn unguarded(name: &str, names: &[String]) -> std::io::Result<Value> {
 
 /// The sections of a site's own policy that are held against a file. Pins are not: certificates of a run on
 /// loopback are new each time.
-fn guarded(names: &[String], policy: &Path, program: &Program) -> Result<Vec<Value>, RunError> {
+fn guarded(
+    data: &Path,
+    names: &[String],
+    policy: &Path,
+    program: &Program,
+) -> Result<Vec<Value>, RunError> {
     let loaded =
         privet_gate::Policy::load(policy, program.registry()).map_err(RunError::Invalid)?;
     let source: &Source = &loaded.source;
     let table: Table = source.text.parse().map_err(std::io::Error::other)?;
     let others = |peer: &Value| peer.as_str().is_some_and(|peer| names.iter().any(|n| n == peer));
-    let sections = match table.get("psi") {
-        Some(Value::Array(sections)) => sections.clone(),
-        _ => {
-            let finding = source.error("missing-key", "the policy has no [[psi]]", 0..0);
-            let help = "write [[psi]] with dataset, peers, reveal and limits";
-            return Err(RunError::Invalid(vec![finding.help(help)]));
-        }
+    // Without a section the site refuses.
+    let sections = table.get("psi").and_then(Value::as_array).cloned().unwrap_or_default();
+    // Sections of one data set are held against this file: of the one that it is; else of the first that names
+    // such peers.
+    let is_file = |dataset: &&privet_gate::Dataset| {
+        let (one, other) = (dataset.path.canonicalize(), data.canonicalize());
+        one.is_ok() && one.ok() == other.ok()
     };
-    // Sections of one data set are held against this file: those of the first that names such peers.
     let names_peers = |section: &&Value| {
         let peers = section.get("peers").and_then(Value::as_array);
         peers.is_some_and(|peers| peers.iter().any(others))
     };
-    let chosen = sections.iter().find(names_peers).or(sections.first());
-    let id = chosen.and_then(|section| section.get("dataset")).and_then(Value::as_str);
-    let id = id.unwrap_or_default().to_owned();
+    let of = |section: &Value| section.get("dataset")?.as_str().map(str::to_owned);
+    let named = || sections.iter().find(names_peers).or(sections.first()).and_then(of);
+    let id = loaded.datasets.values().find(is_file).map(|dataset| dataset.id.clone());
+    let id = id.or_else(named).unwrap_or_default();
     let mut kept = Vec::new();
     for section in sections {
         let Value::Table(mut section) = section else { continue };
