@@ -16,7 +16,7 @@ use rand::SeedableRng as _;
 use rand_distr::Distribution as _;
 use serde::Serialize;
 
-use crate::machine::{Machine, peak_rss};
+use crate::machine::Machine;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ fn measure(options: &Options) -> Result<Measured, Reason> {
         laplace_ns_per_draw,
         filter_ns_per_param: filters(params)?,
         normal_unsafe_ns_per_draw: normal(params)?,
-        peak_rss_bytes: peak_rss(),
+        peak_rss_bytes: privet::site::peak_rss(),
         machine,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })

@@ -14,7 +14,7 @@ use privet::gate::{Dataset, Job, Workload};
 use privet::{Program, RunError, RunOptions};
 use serde::Serialize;
 
-use crate::machine::{Machine, peak_rss};
+use crate::machine::Machine;
 
 /// Which filters the sites' policies have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -138,7 +138,7 @@ pub fn run(options: &Options) -> Result<Measured, RunError> {
         round_s_min: walls.fold(f64::INFINITY, f64::min),
         bytes_up_per_param: up as f64 / share,
         bytes_down_per_param: down as f64 / share,
-        peak_rss_bytes: peak_rss(),
+        peak_rss_bytes: privet::site::peak_rss(),
         gate_ns_per_param: gate_s * 1e9 / options.params as f64,
         machine: Machine::this(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

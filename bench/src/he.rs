@@ -17,7 +17,7 @@ use serde::Serialize;
 
 mod hardware;
 
-use crate::machine::{Machine, peak_rss};
+use crate::machine::Machine;
 use hardware::Hardware;
 
 /// How updates are protected.
@@ -210,7 +210,7 @@ fn report(options: &Options, times: &Times, exact: &[f64], facts: &Facts) -> Mea
         max_abs_error,
         rms_error: (squares / options.params as f64).sqrt(),
         security_bits: facts.security_bits,
-        peak_rss_bytes: peak_rss(),
+        peak_rss_bytes: privet::site::peak_rss(),
         machine,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

@@ -7,64 +7,64 @@ use serde::{Deserialize, Serialize};
 use crate::Reason;
 use crate::channel::Link;
 
-/// How an intersection is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    /// By what sizes and guards ask for.
-    #[default]
-    Auto,
-    /// An oblivious PRF on ristretto255.
-    Ecdh,
-    /// One from vector oblivious linear evaluation.
-    Vole,
+/// An enum of the words of a key in jobs, JSON and commands.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+        pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant,)* }
+
+        impl $name {
+            /// All of them, the one that holds where none is said first.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+    };
 }
 
-impl Protocol {
-    /// The word used in jobs and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Ecdh => "ecdh",
-            Self::Vole => "vole",
-        }
+words! {
+    /// How an intersection is computed.
+    Protocol {
+        /// By what sizes and guards ask for.
+        #[default]
+        Auto = "auto",
+        /// An oblivious PRF on ristretto255.
+        Ecdh = "ecdh",
+        /// One from vector oblivious linear evaluation.
+        Vole = "vole",
     }
 }
 
-/// Who learns what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reveal {
-    /// Every site which of its rows are common.
-    #[default]
-    All,
-    /// The first site which of its rows are, the others nothing.
-    First,
-    /// Every site how many are.
-    Size,
-}
-
-impl Reveal {
-    /// The word used in jobs and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::First => "first",
-            Self::Size => "size",
-        }
+words! {
+    /// Who learns what.
+    Reveal {
+        /// Every site which of its rows are common.
+        #[default]
+        All = "all",
+        /// The first site which of its rows are, the others nothing.
+        First = "first",
+        /// Every site how many are.
+        Size = "size",
     }
 }
 
-/// What becomes of rows whose key an earlier row of the file has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Duplicates {
-    /// The first row of a key stands for all.
-    #[default]
-    Dedupe,
-    /// The file is refused.
-    Refuse,
+words! {
+    /// What becomes of rows whose key an earlier row of the file has.
+    Duplicates {
+        /// The first row of a key stands for all.
+        #[default]
+        Dedupe = "dedupe",
+        /// The file is refused.
+        Refuse = "refuse",
+    }
 }
+
+/// Most sites of a run.
+pub const MAX_SITES: usize = 64;
 
 /// Names of the steps by which keys are normalised.
 pub const NORMALISE: [&str; 5] = ["trim", "nfkc", "lower", "email", "phone"];
@@ -152,8 +152,6 @@ pub struct Found {
     pub blank: u64,
     /// Items that all sites have, where it was told.
     pub common: Option<u64>,
-    /// Whether its matching rows were written.
-    pub rows: bool,
     /// How it was computed.
     pub protocol: Protocol,
 }

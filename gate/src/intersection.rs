@@ -72,7 +72,6 @@ pub struct Passage {
     rules: Vec<PsiRule>,
     dataset: Dataset,
     job: String,
-    submitter: String,
     audit: Arc<dyn Audit>,
     store: Store,
     clock: Arc<dyn Clock>,
@@ -130,7 +129,6 @@ impl SiteGate {
         &self,
         job: &Job,
         wanted: &Wanted,
-        submitter: &str,
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Result<Passage, Refusal> {
@@ -142,7 +140,6 @@ impl SiteGate {
             rules,
             dataset,
             job: job.name.clone(),
-            submitter: submitter.to_owned(),
             audit: self.audit(),
             store,
             clock,
@@ -155,11 +152,6 @@ impl Passage {
     /// Says that the site waits.
     pub fn ready(&self) -> Released {
         Released::status(Status::Ready { sealed: false })
-    }
-
-    /// Name of the job.
-    pub fn job(&self) -> &str {
-        &self.job
     }
 
     /// The data set.
@@ -257,11 +249,6 @@ impl Passage {
             ..AuditEntry::default()
         };
         Ok(Released::frame(vec![1], Some((self.audit.clone(), entry))))
-    }
-
-    /// Who offered the job.
-    pub fn submitter(&self) -> &str {
-        &self.submitter
     }
 }
 

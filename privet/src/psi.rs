@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use privet_core::filter::Cancel;
-use privet_core::intersect::{Duplicates, Protocol, Reveal, Wanted};
+use privet_core::intersect::{Protocol, Reveal, Wanted};
 use privet_core::{Code, Reason, Refusal};
 use privet_gate::{Job, Source, Work, is_name};
 use privet_psi::Estimate;
@@ -282,17 +282,14 @@ fn job(wanted: &Wanted, names: &[String]) -> String {
     let list = |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect());
     let site = |name: &String| format!("{{ name = {name:?}, policy = \"{name}.toml\" }}");
     let sites: Vec<String> = names.iter().map(site).collect();
-    let duplicates = match wanted.duplicates {
-        Duplicates::Dedupe => "dedupe",
-        Duplicates::Refuse => "refuse",
-    };
     format!(
         "schema = 1\n[job]\nname = \"psi\"\nworkflow = \"psi\"\n\
-         [psi]\ndataset = \"{DATASET}\"\ncolumn = {}\nnormalise = {}\nduplicates = \"{duplicates}\"\n\
+         [psi]\ndataset = \"{DATASET}\"\ncolumn = {}\nnormalise = {}\nduplicates = \"{}\"\n\
          reveal = \"{}\"\nprotocol = \"{}\"\nmalicious = {}\nassurance = \"{}\"\npad = {}\nrest = {}\n\
          [simulate]\nsites = [{}]\n",
         list(&wanted.columns),
         list(&wanted.normalise),
+        wanted.duplicates.as_str(),
         wanted.reveal.as_str(),
         wanted.protocol.as_str(),
         wanted.malicious,

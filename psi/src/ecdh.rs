@@ -9,16 +9,16 @@
 //! different items look independent (DDH).
 
 use curve25519_dalek::ristretto::CompressedRistretto;
-use curve25519_dalek::traits::IsIdentity;
 use curve25519_dalek::{RistrettoPoint, Scalar};
 use privet_core::Reason;
 use privet_crypto::{Seed, Words};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha512};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::pipe::{Pipe, cheated, malformed};
+use crate::group::{point, scalar};
+use crate::pipe::{Pipe, cheated};
 use crate::records::Item;
 use crate::session::{Random, Session, scaled};
 
@@ -85,17 +85,6 @@ impl Factor {
     }
 }
 
-fn random_scalar(random: &mut Random) -> Scalar {
-    loop {
-        let mut bytes = random.bytes::<64>();
-        let scalar = Scalar::from_bytes_mod_order_wide(&bytes);
-        bytes.zeroize();
-        if scalar != Scalar::ZERO {
-            return scalar;
-        }
-    }
-}
-
 /// Points of items under a factor.
 fn elements(items: &[Item], domain: &[u8], factor: &Factor) -> Vec<Element> {
     let of = |items: &[Item]| {
@@ -107,15 +96,11 @@ fn elements(items: &[Item], domain: &[u8], factor: &Factor) -> Vec<Element> {
 
 /// Points of a peer under a factor.
 fn raised(bytes: &[u8], factor: &Factor) -> Result<Vec<Element>, Reason> {
-    let point = |bytes: &[u8]| {
-        let point =
-            CompressedRistretto::from_slice(bytes).ok().and_then(|bytes| bytes.decompress());
-        point.filter(|point| !point.is_identity()).ok_or_else(|| {
-            malformed("a point that is none, is not in its one form, or is the neutral one")
-        })
-    };
     let of = |bytes: &[u8]| {
-        let points: Vec<_> = bytes.chunks_exact(32).map(point).collect::<Result<_, _>>()?;
+        let points: Vec<_> = bytes
+            .chunks_exact(32)
+            .map(|bytes| point(bytes).map(|(_, point)| point))
+            .collect::<Result<_, _>>()?;
         Ok(factor.of(&points))
     };
     let parts: Vec<Vec<_>> = bytes.par_chunks(32 * BATCH).map(of).collect::<Result<_, Reason>>()?;
@@ -145,12 +130,6 @@ pub(crate) struct Received {
     pub(crate) values: Zeroizing<Vec<u128>>,
     /// Where the sender shuffled.
     pub(crate) shuffled: Option<Shuffled>,
-}
-
-impl Received {
-    pub(crate) fn parts(self) -> (Zeroizing<Vec<u128>>, Option<Shuffled>) {
-        (self.values, self.shuffled)
-    }
 }
 
 /// An order that a sender has committed to.
@@ -185,7 +164,7 @@ pub(crate) fn receive(
     shuffled: bool,
 ) -> Result<Received, Reason> {
     let domain = domain(session);
-    let blind = Zeroizing::new(random_scalar(random));
+    let blind = Zeroizing::new(scalar(random));
     let (blinding, unblinding) = (Factor::new(*blind), Factor::new(blind.invert()));
     for items in items.chunks(READ) {
         pipe.write(elements(items, &domain, &blinding).as_flattened())?;
@@ -212,12 +191,6 @@ pub(crate) struct Sent {
     pub(crate) seed: Option<Zeroizing<[u8; 32]>>,
 }
 
-impl Sent {
-    pub(crate) fn parts(self) -> (Zeroizing<Vec<u128>>, Option<Zeroizing<[u8; 32]>>) {
-        (self.values, self.seed)
-    }
-}
-
 /// Answers a request of so many points.
 pub(crate) fn send(
     session: &mut Session,
@@ -228,7 +201,7 @@ pub(crate) fn send(
     shuffled: bool,
 ) -> Result<Sent, Reason> {
     let domain = domain(session);
-    let factor = Factor::new(random_scalar(random));
+    let factor = Factor::new(scalar(random));
     let mut values = Zeroizing::new(Vec::with_capacity(items.len()));
     for items in items.chunks(READ) {
         let elements = elements(items, &domain, &factor);

@@ -26,6 +26,7 @@ mod ecdh;
 mod estimate;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod group;
 pub mod input;
 mod meeting;
 mod pipe;
@@ -42,5 +43,8 @@ pub mod vole;
 pub use estimate::{Estimate, estimate};
 pub use meeting::Files;
 pub use records::Item;
-pub use run::{MAX_SITES, Outcome, Site, intersect};
+pub use run::{Outcome, Site, intersect};
 pub use terms::{Terms, Unguarded};
+
+#[cfg(target_endian = "big")]
+compile_error!("blocks travel as little-endian words and are not swapped");

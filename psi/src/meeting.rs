@@ -68,7 +68,6 @@ impl Intersector for Files {
             duplicates: items.duplicates,
             blank: items.blank,
             common: size,
-            rows: matching.is_some(),
             protocol,
         })
     }

@@ -78,17 +78,12 @@ impl<'a> Pipe<'a> {
 
     /// Sends blocks of 16 bytes, the lowest first.
     pub(crate) fn write_blocks(&mut self, blocks: &[u128]) -> Result<(), Reason> {
-        match cfg!(target_endian = "little") {
-            true => self.write(bytemuck::cast_slice(blocks)),
-            false => blocks.iter().try_for_each(|block| self.write(&block.to_le_bytes())),
-        }
+        self.write(bytemuck::cast_slice(blocks))
     }
 
     /// Fills `out` with blocks.
     pub(crate) fn read_blocks(&mut self, out: &mut [u128]) -> Result<(), Reason> {
-        self.read(bytemuck::cast_slice_mut(out))?;
-        out.iter_mut().for_each(|block| *block = u128::from_le(*block));
-        Ok(())
+        self.read(bytemuck::cast_slice_mut(out))
     }
 
     /// The next `len` blocks.

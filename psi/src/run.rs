@@ -1,7 +1,7 @@
 //! A run: sites greet each other, agree on a plan, compute, ask their guards, and show.
 
 use privet_core::channel::Link;
-use privet_core::intersect::{Bounds, Guard, Protocol};
+use privet_core::intersect::{Bounds, Guard, MAX_SITES, Protocol};
 use privet_core::{Code, Reason};
 use subtle::ConstantTimeEq;
 
@@ -10,9 +10,6 @@ use crate::records::Item;
 use crate::session::{Random, Session};
 use crate::terms::{Hello, Plan, Terms};
 use crate::{star, two};
-
-/// Most sites of a run.
-pub const MAX_SITES: usize = 64;
 
 /// What a site learnt.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,7 +121,7 @@ pub(crate) fn pipe<'p, 'a>(
 }
 
 /// Says the same to every other site, and hears as much of each.
-pub(crate) fn exchange(pipes: &mut Pipes<'_>, own: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
+fn exchange(pipes: &mut Pipes<'_>, own: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
     for pipe in pipes.iter_mut().flatten() {
         pipe.write(own)?;
         pipe.flush()?;
@@ -246,7 +243,7 @@ pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::collections::BTreeSet;
 
     use privet_crypto::Digest;
@@ -258,13 +255,13 @@ pub(crate) mod tests {
     use crate::vole::params::Assurance;
     use privet_core::intersect::Reveal;
 
-    pub(crate) fn terms(protocol: Protocol, reveal: Reveal) -> Terms {
+    fn terms(protocol: Protocol, reveal: Reveal) -> Terms {
         let (about, normalisation) = (Digest([1; 32]), Digest([2; 32]));
         let (malicious, assurance) = (false, Assurance::Standard);
         Terms { about, normalisation, protocol, reveal, malicious, assurance }
     }
 
-    pub(crate) fn item(n: u32) -> Item {
+    fn item(n: u32) -> Item {
         *blake3::hash(&n.to_le_bytes()).as_bytes()
     }
 
@@ -280,14 +277,14 @@ pub(crate) mod tests {
         links
     }
 
-    pub(crate) type Result_ = Result<Outcome, Reason>;
+    type Told = Result<Outcome, Reason>;
 
     /// A run in memory, each site with its own terms and guard.
-    pub(crate) fn run_with(
+    fn run_with(
         sets: &[Vec<u32>],
         declared: u64,
         sites: Vec<(Terms, Box<dyn Guard + Send>)>,
-    ) -> Vec<Result_> {
+    ) -> Vec<Told> {
         let links = mesh(sets.len());
         std::thread::scope(|scope| {
             let mut all = Vec::new();
@@ -306,19 +303,19 @@ pub(crate) mod tests {
         })
     }
 
-    pub(crate) fn run(sets: &[Vec<u32>], terms: &Terms) -> Vec<Result_> {
+    fn run(sets: &[Vec<u32>], terms: &Terms) -> Vec<Told> {
         let site = |_: &Vec<u32>| (terms.clone(), Box::new(Unguarded) as Box<dyn Guard + Send>);
         run_with(sets, 0, sets.iter().map(site).collect())
     }
 
-    pub(crate) fn expected(sets: &[Vec<u32>]) -> BTreeSet<u32> {
+    fn expected(sets: &[Vec<u32>]) -> BTreeSet<u32> {
         let of = |set: &Vec<u32>| -> BTreeSet<u32> { set.iter().copied().collect() };
         let all = sets.iter().map(of);
         all.reduce(|a, b| a.intersection(&b).copied().collect()).unwrap()
     }
 
     /// Every site learns exactly what it may.
-    pub(crate) fn check(sets: &[Vec<u32>], terms: &Terms, outcomes: Vec<Result_>) {
+    fn check(sets: &[Vec<u32>], terms: &Terms, outcomes: Vec<Told>) {
         let common = expected(sets);
         for (site, (set, outcome)) in sets.iter().zip(outcomes).enumerate() {
             let outcome = outcome.unwrap();
@@ -417,10 +414,10 @@ pub(crate) mod tests {
     }
 
     /// Notes what it is asked, and allows at most `most` common items.
-    pub(crate) struct Recording {
-        pub(crate) seen: std::sync::Arc<std::sync::Mutex<Vec<u64>>>,
-        pub(crate) most: Option<u64>,
-        pub(crate) counts: bool,
+    struct Recording {
+        seen: std::sync::Arc<std::sync::Mutex<Vec<u64>>>,
+        most: Option<u64>,
+        counts: bool,
     }
 
     impl Guard for Recording {
@@ -476,7 +473,7 @@ pub(crate) mod tests {
         let unguarded = || Box::new(Unguarded) as Box<dyn Guard + Send>;
         let sets = [set(0..3), set(0..3)];
         let outcomes = run_with(&sets, 0, vec![(base, unguarded()), (other, unguarded())]);
-        let code = |outcome: Result_| outcome.map(drop).unwrap_err().code;
+        let code = |outcome: Told| outcome.map(drop).unwrap_err().code;
         assert!(outcomes.into_iter().all(|o| code(o) == Code::NormalisationMismatch));
     }
     #[test]

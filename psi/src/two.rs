@@ -55,7 +55,10 @@ fn evaluate(
     let (tagger, shape) = (Tagger::new(&session), shape(common));
     let link = pipe(pipes, peer)?;
     let (values, shuffled) = match common.plan.counts {
-        true => ecdh::receive(&mut session, link, random, common.items, true)?.parts(),
+        true => {
+            let received = ecdh::receive(&mut session, link, random, common.items, true)?;
+            (received.values, received.shuffled)
+        }
         false => (prf::evaluate(common, &mut session, link, random)?, None),
     };
     let theirs = tags::read(link, &shape)?;
@@ -103,7 +106,8 @@ fn answer(
     let (values, seed) = match common.plan.counts {
         true => {
             let asked = common.plan.sizes[peer] as usize;
-            ecdh::send(&mut session, link, random, common.items, asked, true)?.parts()
+            let sent = ecdh::send(&mut session, link, random, common.items, asked, true)?;
+            (sent.values, sent.seed)
         }
         false => (prf::answer(common, &mut session, link, random)?, None),
     };

@@ -4,6 +4,7 @@ use privet::core::intersect::Protocol;
 use privet_bench::{dp, fed, he, psi};
 
 use super::Ended;
+use super::psi::one_of;
 use crate::out::{Failed, Out};
 
 /// Measure. Numbers are printed, and hold for this machine.
@@ -63,8 +64,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=64))]
         sites: u32,
         /// How it is computed; by size when left out.
-        #[arg(long, value_parser = ["auto", "ecdh", "vole"], default_value = "auto")]
-        protocol: String,
+        #[arg(long, value_parser = one_of(Protocol::ALL, Protocol::as_str), default_value = "auto")]
+        protocol: Protocol,
         /// Look for cheating.
         #[arg(long)]
         malicious: bool,
@@ -153,11 +154,7 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             let measured = psi::run(&psi::Options {
                 items: *items,
                 sites: *sites,
-                protocol: match protocol.as_str() {
-                    "ecdh" => Protocol::Ecdh,
-                    "vole" => Protocol::Vole,
-                    _ => Protocol::Auto,
-                },
+                protocol: *protocol,
                 malicious: *malicious,
                 threads: threads.unwrap_or(cores),
                 binary: std::env::current_exe()?,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use privet::core::intersect::{Duplicates, Protocol, Reveal, Wanted};
 use privet::server::Progress;
 use privet::{LocalOptions, LocalResult, Program, RunEvent, human_bytes};
@@ -19,24 +20,14 @@ pub(crate) enum Command {
     Local(Local),
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum RevealArg {
-    All,
-    First,
-    Size,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum ProtocolArg {
-    Auto,
-    Ecdh,
-    Vole,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum DuplicatesArg {
-    Dedupe,
-    Refuse,
+/// One of the words of an enum.
+pub(crate) fn one_of<T: Copy + Send + Sync>(
+    all: &'static [T],
+    word: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let words = PossibleValuesParser::new(all.iter().map(|value| word(*value)));
+    let meant = move |said: String| all.iter().copied().find(|value| word(*value) == said);
+    words.try_map(move |said| meant(said).ok_or("no such word"))
 }
 
 /// Intersect local files: each is a site with a gate of its own, on loopback.
@@ -58,14 +49,14 @@ pub(crate) struct Local {
     #[arg(long, value_delimiter = ',', default_value = "none")]
     normalise: Vec<String>,
     /// What becomes of rows whose key an earlier row has.
-    #[arg(long, value_enum, default_value = "dedupe")]
-    duplicates: DuplicatesArg,
+    #[arg(long, value_parser = one_of(Duplicates::ALL, Duplicates::as_str), default_value = "dedupe")]
+    duplicates: Duplicates,
     /// Who learns what: all sites their rows, the first alone, or all how many there are.
-    #[arg(long, value_enum, default_value = "all")]
-    reveal: RevealArg,
+    #[arg(long, value_parser = one_of(Reveal::ALL, Reveal::as_str), default_value = "all")]
+    reveal: Reveal,
     /// How it is computed.
-    #[arg(long, value_enum, default_value = "auto")]
-    protocol: ProtocolArg,
+    #[arg(long, value_parser = one_of(Protocol::ALL, Protocol::as_str), default_value = "auto")]
+    protocol: Protocol,
     /// Look for peers that cheat: two sites, `vole`.
     #[arg(long)]
     malicious: bool,
@@ -109,20 +100,9 @@ fn local(args: &Local, out: &Out) -> Ended {
     let wanted = Wanted {
         columns: args.column.clone(),
         normalise,
-        duplicates: match args.duplicates {
-            DuplicatesArg::Dedupe => Duplicates::Dedupe,
-            DuplicatesArg::Refuse => Duplicates::Refuse,
-        },
-        reveal: match args.reveal {
-            RevealArg::All => Reveal::All,
-            RevealArg::First => Reveal::First,
-            RevealArg::Size => Reveal::Size,
-        },
-        protocol: match args.protocol {
-            ProtocolArg::Auto => Protocol::Auto,
-            ProtocolArg::Ecdh => Protocol::Ecdh,
-            ProtocolArg::Vole => Protocol::Vole,
-        },
+        duplicates: args.duplicates,
+        reveal: args.reveal,
+        protocol: args.protocol,
         malicious: args.malicious,
         conservative: args.conservative,
         pad: args.pad,

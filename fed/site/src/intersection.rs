@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use privet_core::channel::Link;
 use privet_core::filter::Cancel;
-use privet_core::intersect::{Found, Intersector, Meeting, Wanted};
+use privet_core::intersect::{Found, Intersector, MAX_SITES, Meeting, Wanted};
 use privet_core::seal::Vouching;
 use privet_core::{Code, Reason};
 use privet_gate::{Offer, Passage, Released, about, is_name};
@@ -21,9 +21,6 @@ pub const ROWS_FILE: &str = "matching";
 
 /// Its other rows, where the job wants them.
 pub const REST_FILE: &str = "rest";
-
-/// Most sites of a run.
-const MAX_SITES: usize = 64;
 
 /// A site that takes part.
 pub(crate) struct Participant {
@@ -110,13 +107,8 @@ impl Participant {
     async fn open(&self, vouching: &dyn Vouching, site: &str) -> Result<Conversation, Reason> {
         let keys = PeerKeys { run: &self.offer.run, identity: &self.identity, vouching };
         let opening = self.client.converse(&keys, &self.me, site);
-        let silent = |_| Reason::new(Code::TooFewSites, "another site of the run does not answer");
-        let conversation = tokio::select! {
-            opened = tokio::time::timeout(self.patience, opening) => opened.map_err(silent)??,
-            () = crate::agent::cancelled(&self.cancel) => {
-                return Err(Reason::new(Code::Cancelled, "stopped"));
-            }
-        };
+        let opened = patiently(self.patience, &self.cancel, opening).await;
+        let conversation = opened.unwrap_or_else(|| Err(silent(&self.cancel)))?;
         let pinned = self.pins.as_ref().is_none_or(|pins| pins.contains(&conversation.peer().key));
         if !pinned {
             let detail = "a site of this run is not among the pinned peers";
@@ -165,7 +157,8 @@ fn forget(folder: &Path) -> Result<(), Reason> {
     Ok(())
 }
 
-fn peak_rss() -> u64 {
+/// The most memory that this process has held so far, in bytes; 0 where the system does not say.
+pub fn peak_rss() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
@@ -182,44 +175,42 @@ struct PeerLink {
     cancel: Cancel,
 }
 
+/// What comes of some work, unless it takes too long or somebody stops the site.
+async fn patiently<T>(time: Duration, cancel: &Cancel, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = tokio::time::timeout(time, work) => done.ok(),
+        () = crate::agent::cancelled(cancel) => None,
+    }
+}
+
+/// Why nothing came of it.
+fn silent(cancel: &Cancel) -> Reason {
+    let silent = || Reason::new(Code::TooFewSites, "another site of the run is silent");
+    cancel.check().err().unwrap_or_else(silent)
+}
+
 impl PeerLink {
-    fn silent(&self) -> Reason {
-        match self.cancel.check() {
-            Err(cancelled) => cancelled,
-            Ok(()) => Reason::new(Code::TooFewSites, "another site of the run is silent"),
-        }
+    /// Waits for a step of the conversation. The time is looked at inside the runtime, which this thread is
+    /// none of.
+    fn wait<T>(
+        &mut self,
+        step: impl AsyncFnOnce(&mut Conversation) -> Result<T, Reason>,
+    ) -> Result<T, Reason> {
+        self.cancel.check()?;
+        let Some(conversation) = &mut self.conversation else { return Err(silent(&self.cancel)) };
+        let waiting = async { patiently(self.patience, &self.cancel, step(conversation)).await };
+        self.runtime.block_on(waiting).unwrap_or_else(|| Err(silent(&self.cancel)))
     }
 }
 
 impl Link for PeerLink {
     fn send(&mut self, frame: Vec<u8>) -> Result<(), Reason> {
-        self.cancel.check()?;
         let parcel = self.passage.frame(frame)?.handover()?;
-        let patience = self.patience;
-        let Some(conversation) = &mut self.conversation else { return Err(self.silent()) };
-        let cancel = self.cancel.clone();
-        // The time is looked at inside the runtime, which this thread is none of.
-        let sending = async {
-            tokio::select! {
-                sent = tokio::time::timeout(patience, conversation.send(&parcel)) => sent.ok(),
-                () = crate::agent::cancelled(&cancel) => None,
-            }
-        };
-        self.runtime.block_on(sending).unwrap_or_else(|| Err(self.silent()))
+        self.wait(async |conversation| conversation.send(&parcel).await)
     }
 
     fn receive(&mut self) -> Result<Vec<u8>, Reason> {
-        self.cancel.check()?;
-        let (patience, cancel) = (self.patience, self.cancel.clone());
-        let Some(conversation) = &mut self.conversation else { return Err(self.silent()) };
-        let receiving = async {
-            tokio::select! {
-                received = tokio::time::timeout(patience, conversation.receive()) => received.ok(),
-                () = crate::agent::cancelled(&cancel) => None,
-            }
-        };
-        let received = self.runtime.block_on(receiving);
-        received.unwrap_or_else(|| Err(self.silent()))
+        self.wait(async |conversation| conversation.receive().await)
     }
 }
 

@@ -11,4 +11,4 @@ mod agent;
 mod intersection;
 
 pub use agent::{Ended, Event, OpenLedger, OpenSeal, Parts, SiteError, run};
-pub use intersection::{Kept, REST_FILE, ROWS_FILE};
+pub use intersection::{Kept, REST_FILE, ROWS_FILE, peak_rss};

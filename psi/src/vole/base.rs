@@ -7,13 +7,13 @@
 //! ```
 
 use curve25519_dalek::ristretto::CompressedRistretto;
-use curve25519_dalek::traits::IsIdentity;
 use curve25519_dalek::{RistrettoPoint, Scalar};
 use privet_core::Reason;
 use sha2::{Digest as _, Sha512};
 use subtle::{Choice, ConditionallySelectable};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use crate::group::{point, scalar};
 use crate::pipe::malformed;
 use crate::session::{Random, Session, first_half};
 
@@ -35,13 +35,6 @@ pub(crate) struct Chooser {
     secrets: Zeroizing<Vec<Scalar>>,
     choices: Zeroizing<Vec<u8>>,
     points: Vec<[CompressedRistretto; 2]>,
-}
-
-fn scalar(random: &mut Random) -> Scalar {
-    let mut bytes = random.bytes::<64>();
-    let scalar = Scalar::from_bytes_mod_order_wide(&bytes);
-    bytes.zeroize();
-    scalar
 }
 
 /// The group hash of a session, a transfer and a side, at a point.
@@ -79,16 +72,6 @@ fn key(
         .bytes(points[1].as_bytes())
         .bytes(shared.compress().as_bytes());
     first_half(&digest.finish().0)
-}
-
-/// A point of a peer: of the group, and not the one that gives everybody the same secret.
-fn point(bytes: &[u8]) -> Result<(CompressedRistretto, RistrettoPoint), Reason> {
-    let compressed = CompressedRistretto::from_slice(bytes)
-        .map_err(|_| malformed("a point of another length"))?;
-    match compressed.decompress() {
-        Some(point) if !point.is_identity() => Ok((compressed, point)),
-        _ => Err(malformed("a point that is none, or the neutral one")),
-    }
 }
 
 impl Chooser {

@@ -221,7 +221,6 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
-    use privet_core::Code as Reason_;
     use privet_core::channel::Link;
 
     use super::*;
@@ -310,14 +309,17 @@ mod tests {
             let at = base::CHOICE_BYTES + 16 * block;
             codes(run(shape, (Tampering { inner: a, sent: 0, at }, b)))
         });
-        assert!(trees.iter().any(|codes| codes[0] == Some(Reason_::PeerCheated)), "{trees:?}");
+        assert!(
+            trees.iter().any(|codes| codes[0] == Some(privet_core::Code::PeerCheated)),
+            "{trees:?}"
+        );
         // The receiver's: its columns, its check, the products.
         let columns = 16 * HALF * shape.blocks();
         for at in [columns + 3, columns + 16 * 129 + 16 * shape.rows() * 128 + 3] {
             let (a, b) = memory::pair();
             let at = base::OFFER_BYTES + at;
             let codes = codes(run(shape, (a, Tampering { inner: b, sent: 0, at })));
-            assert_eq!(codes[1], Some(Reason_::PeerCheated));
+            assert_eq!(codes[1], Some(privet_core::Code::PeerCheated));
         }
     }
 }
