@@ -41,8 +41,10 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 fn prepared() -> Demo {
     let demo = Demo::default();
     let folder = demo.folder();
-    let copied = privet_in(folder, &["init", "hospitals", "examples/hospitals"]);
-    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    for example in ["hospitals", "psi"] {
+        let copied = privet_in(folder, &["init", example, &format!("examples/{example}")]);
+        assert_eq!(copied.code, 0, "{}", copied.stderr);
+    }
     assert_eq!(demo.run(&["--rounds", "2"]).0, 0);
     let policy = blocks(&read("docs/policy.md"), "toml").remove(0);
     std::fs::write(folder.join("site.toml"), policy).unwrap();
@@ -82,9 +84,13 @@ fn execute(folder: &Path, line: &str) {
 fn commands_of_the_pages_run() {
     let demo = prepared();
     let mut executed = 0;
-    for page in
-        ["README.md", "docs/policy.md", "docs/attach-a-filter.md", "examples/hospitals/README.md"]
-    {
+    for page in [
+        "README.md",
+        "docs/policy.md",
+        "docs/attach-a-filter.md",
+        "docs/psi.md",
+        "examples/hospitals/README.md",
+    ] {
         let text = read(page);
         let in_example = page.starts_with("examples");
         let folder = match in_example {
@@ -117,6 +123,14 @@ fn the_policies_of_the_pages_are_what_they_say() {
     let rule: Vec<&str> = rule.lines().filter(|line| !line.is_empty()).collect();
     let example = read("examples/hospitals/sites/north.toml");
     assert!(rule.iter().all(|line| example.contains(line)), "{rule:?}");
+    // The section of the page is one of the example's, and one that it may have.
+    let section = blocks(&read("docs/psi.md"), "toml").remove(0);
+    let policy = read("examples/psi/sites/registry-a.toml");
+    let (head, _) = policy.split_once("[[psi]]").unwrap();
+    std::fs::write(demo.folder().join("registry.toml"), format!("{head}{section}")).unwrap();
+    let args = ["policy", "check", "registry.toml", "--job", "examples/psi/job.toml"];
+    let said = demo.privet(&args);
+    assert_eq!(said.code, 0, "{}", said.stderr);
 }
 
 /// The job's filter and the site's filter of the page, each in at most 20 lines.

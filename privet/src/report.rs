@@ -470,8 +470,10 @@ fn how_made(
             dl {
                 dt { "Command" } dd { code { (command) } }
                 dt { "Version" } dd { "privet " (env!("CARGO_PKG_VERSION")) }
-                dt { "Job" } dd { (job.workflow().as_str()) ", " (result.rounds_planned) " rounds, seed " (job.seed())
-                    " (model initialisation only; noise has no seed)" }
+                dt { "Job" } dd { (job.workflow().as_str()) ", "
+                    @if let Work::Intersection(wanted) = &job.work { (intersection::terms(wanted)) }
+                    @else { (result.rounds_planned) " rounds, seed " (job.seed())
+                        " (model initialisation only; noise has no seed)" } }
                 dt { "Machine" } dd { (std::env::consts::ARCH) " " (std::env::consts::OS) ", " (cores) " cores" }
                 dt { "Time" } dd { (format!("{:.2}", result.wall_s)) " s, first round open after " (format!("{:.2}", result.startup_s)) " s" }
                 dt { "Policies (SHA-256)" }

@@ -1,14 +1,17 @@
 //! Who may connect, and what both ends then know of each other.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
+mod common;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use common::identity;
 use privet_core::admission::{Admission, CertificateOnly, Moment, Peer};
 use privet_core::{Code, Reason};
 use privet_gate::{Offer, Status};
 use privet_wire::{
-    Authority, Client, Identity, Kit, Relayed, Role, Service, Sink, Turn, WireError, serve,
+    Authority, Client, Identity, Relayed, Role, Service, Sink, Turn, WireError, serve,
 };
 
 /// Admits by a roster, and remembers whom it has seen.
@@ -39,23 +42,6 @@ impl Service for Remembers {
     fn report(&self, _: &Peer, _: Status) {}
     fn connected(&self, _: &Peer) {}
     fn lost(&self, _: &Peer) {}
-}
-
-fn identity(authority: &Authority, role: Role, name: &str) -> Identity {
-    let folder = tempfile::tempdir().unwrap();
-    let kit = Kit {
-        schema: 1,
-        role,
-        name: name.into(),
-        server: String::new(),
-        policy: None,
-        job: None,
-        sites: vec![],
-        rounds: None,
-        submitter: None,
-    };
-    kit.write(folder.path(), &authority.certify(role, name).unwrap()).unwrap();
-    Kit::load(folder.path(), role).unwrap().1
 }
 
 async fn start(server: Identity, roster: &[&str]) -> (String, Arc<Remembers>) {

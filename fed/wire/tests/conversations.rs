@@ -1,9 +1,12 @@
 //! Two sites converse through a server that reads, changes, repeats and swaps what it carries.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
+mod common;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use common::identity;
 use privet_core::admission::Peer;
 use privet_core::flow::Promise;
 use privet_core::message::Protection;
@@ -11,8 +14,7 @@ use privet_core::tensor::Schema;
 use privet_core::{Code, DataKind, Reason, Registry};
 use privet_gate::{Job, Offer, Parcel, ServerGate, Source, Status};
 use privet_wire::{
-    Authority, Client, Conversation, Identity, Kit, PeerKeys, Relayed, Role, Service, Sink, Turn,
-    serve,
+    Authority, Client, Conversation, PeerKeys, Relayed, Role, Service, Sink, Turn, serve,
 };
 use tokio::sync::mpsc;
 
@@ -74,23 +76,6 @@ impl Service for Carrier {
     fn report(&self, _: &Peer, _: Status) {}
     fn connected(&self, _: &Peer) {}
     fn lost(&self, _: &Peer) {}
-}
-
-fn identity(authority: &Authority, role: Role, name: &str) -> Identity {
-    let folder = tempfile::tempdir().unwrap();
-    let kit = Kit {
-        schema: 1,
-        role,
-        name: name.into(),
-        server: String::new(),
-        policy: None,
-        job: None,
-        sites: vec![],
-        rounds: None,
-        submitter: None,
-    };
-    kit.write(folder.path(), &authority.certify(role, name).unwrap()).unwrap();
-    Kit::load(folder.path(), role).unwrap().1
 }
 
 /// A frame that a gate let out.

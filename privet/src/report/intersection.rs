@@ -1,7 +1,7 @@
 //! What the sites of an intersection were told, and what they were not.
 
 use maud::{Markup, html};
-use privet_core::intersect::{Protocol, Reveal};
+use privet_core::intersect::{Protocol, Reveal, Wanted};
 
 use crate::psi::Intersection;
 
@@ -26,6 +26,16 @@ fn assumption(protocol: Protocol) -> &'static str {
         Protocol::Vole => "an oblivious PRF from oblivious transfer and a linear code",
         _ => "an oblivious PRF on the group ristretto255 (RFC 9497)",
     }
+}
+
+/// What the job asked for.
+pub(super) fn terms(wanted: &Wanted) -> String {
+    let normalised = match wanted.normalise.is_empty() {
+        true => "as it is written".to_owned(),
+        false => format!("normalised by {}", wanted.normalise.join(", ")),
+    };
+    let columns = wanted.columns.join(" and ");
+    format!("{columns} {normalised}, shown to {}", wanted.reveal.as_str())
 }
 
 /// Each site's file, and what it was told.
