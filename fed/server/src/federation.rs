@@ -250,6 +250,12 @@ impl Federation {
         self.change(|state| state.mail.out.insert(to.to_owned(), frame));
     }
 
+    /// The frame that a site has not answered yet.
+    #[cfg(test)]
+    pub(crate) fn asked(&self, name: &str) -> Option<Parcel> {
+        self.lock().mail.out.get(name).cloned()
+    }
+
     /// The next answer to a frame; `None` inside where none of these sites can still give one. Asked in
     /// one look: an answer that comes between two looks would be neither here nor awaited.
     pub(crate) fn answer(&self, sites: &BTreeSet<String>) -> Option<Option<(String, Vec<u8>)>> {

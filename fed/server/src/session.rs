@@ -83,3 +83,70 @@ impl Channel for Exchange<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use privet_core::admission::{CertificateOnly, Peer};
+    use privet_core::flow::Promise;
+    use privet_core::message::Protection;
+    use privet_core::tensor::Schema;
+    use privet_core::{DataKind, Registry, Stage};
+    use privet_gate::{Job, Offer, ServerGate, Source};
+    use privet_wire::Service;
+
+    use super::*;
+    use crate::federation::Shared;
+
+    fn federation() -> Shared {
+        let text = "schema = 1\n[job]\nname = \"j\"\nworkflow = \"psi\"\n[psi]\ndataset = \"d\"\n\
+                    column = [\"id\"]\n";
+        let registry = Registry::default();
+        let job = Job::parse(&Source::new("job", text), None, "".as_ref(), &registry).unwrap();
+        let promise = Promise {
+            task: "psi",
+            kind: DataKind::Psi,
+            schema: Schema::default(),
+            protection: Protection::Plain,
+            bound: None,
+            local_steps: 1,
+            metrics: vec![],
+        };
+        let gate = ServerGate::compile(&job, &promise, &registry).unwrap();
+        let offer = Offer { run: "run".into(), job: text.into(), features: None, rounds: None };
+        let admission = Box::new(CertificateOnly::default());
+        let known = BTreeMap::new();
+        Shared(Arc::new(Federation::new(offer, admission, gate, Stage::Psi, known)))
+    }
+
+    /// However an answer falls between the looks of the one that waits for it.
+    #[test]
+    fn no_answer_is_lost() {
+        let shared = federation();
+        let peer = Peer { name: "north".into(), key: [0; 32], exporter: [0; 32] };
+        shared.connected(&peer);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (cancel, done) = (Cancel::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if let Some(frame) = shared.0.asked(&peer.name) {
+                        shared.reply(&peer, &frame.id().bytes(), Ok(vec![1].into()));
+                    }
+                }
+            });
+            let patience = Duration::from_secs(60);
+            let mut lost = 0;
+            for _ in 0..50_000 {
+                let mut exchange = Exchange::new(&shared.0, runtime.handle(), &cancel, patience);
+                exchange.send("north", vec![7]);
+                lost += u32::from(exchange.receive().is_none());
+            }
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
+    }
+}
