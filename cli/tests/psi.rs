@@ -302,6 +302,8 @@ fn the_example_runs_as_a_job() {
             }
         }
     }
+    let report = std::fs::read_to_string(folder.path().join("w/report.html")).unwrap();
+    assert!(report.contains("Items in common") && !report.contains("Accuracy"));
     let log =
         std::fs::read_to_string(folder.path().join("w/sites/registry-b/audit.jsonl")).unwrap();
     assert!(
@@ -434,4 +436,6 @@ fn a_killed_site_ends_the_run() {
     for site in ["a", "b", "c"] {
         assert!(!folder.path().join(format!("w/sites/registry-{site}/matching.csv")).exists());
     }
+    let report = std::fs::read_to_string(folder.path().join("w/report.html")).unwrap();
+    assert!(report.contains("Items in common") && !report.contains("Accuracy"));
 }

@@ -109,7 +109,7 @@ codes! {
     NormalisationMismatch = "normalisation-mismatch", 3, "name the same key columns and the same `normalise` at all sites";
     CannotCount = "cannot-count", 3, "use `protocol = \"ecdh\"` or `\"auto\"`: it counts before it shows";
     RunsExhausted = "runs-exhausted", 3, "wait for the window of the site's [[psi]] to pass, or ask its owner";
-    SizeGate = "size-gate", 3, "fewer or more items are common than a site allows; nothing is told, not even which site";
+    SizeGate = "size-gate", 3, "ask with other sets, or ask all sites' owners about `min-intersection` and `max-fraction`: whose it was is not told";
     PeerCheated = "peer-cheated", 3, "the other site did not follow the protocol; look at it before trying again";
     Cancelled = "cancelled", 130, "start again with `--resume`";
 }

@@ -112,7 +112,7 @@ fn headline(result: &RunResult, job: &Job) -> Markup {
                 @if let Some(help) = &error.help { " What to do: " (help) "." } }
         }
         section.tiles aria-label="Summary" {
-            @if let Some(found) = &result.psi { (intersection::tiles(found)) }
+            @if let Work::Intersection(_) = &job.work { (intersection::tiles(result.psi.as_ref())) }
             @else {
             div.tile {
                 @if result.statistics.is_empty() {
@@ -139,7 +139,7 @@ fn headline(result: &RunResult, job: &Job) -> Markup {
             div.tile {
                 p.label { "Left the sites" }
                 @let sent = bytes(result.sites.iter().map(|s| s.bytes_up).sum());
-                @if result.psi.is_some() {
+                @if let Work::Intersection(_) = &job.work {
                     p.number { (sent) }
                     p.note { "sealed, from site to site" }
                 } @else {

@@ -5,18 +5,21 @@ use privet_core::intersect::{Protocol, Reveal, Wanted};
 
 use crate::psi::Intersection;
 
-/// The tiles.
-pub(super) fn tiles(found: &Intersection) -> Markup {
+/// The tiles; a run that was refused has found nothing.
+pub(super) fn tiles(found: Option<&Intersection>) -> Markup {
+    let size = found.and_then(|found| found.intersection_size);
     html! {
         div.tile {
             p.label { "Items in common" }
-            p.number { (found.intersection_size.map_or("not told".to_owned(), |size| size.to_string())) }
-            p.note { "of " (found.sites.len()) " sites" }
+            p.number { (size.map_or("not told".to_owned(), |size| size.to_string())) }
+            @if let Some(found) = found { p.note { "of " (found.sites.len()) " sites" } }
         }
-        div.tile {
-            p.label { "Computed by" }
-            p.number { (found.protocol.as_str()) }
-            p.note { (assumption(found.protocol)) }
+        @if let Some(found) = found {
+            div.tile {
+                p.label { "Computed by" }
+                p.number { (found.protocol.as_str()) }
+                p.note { (assumption(found.protocol)) }
+            }
         }
     }
 }
