@@ -19,8 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::group::{point, scalar};
 use crate::pipe::{Pipe, cheated};
-use crate::records::Item;
-use crate::session::{Random, Session, scaled};
+use crate::records::{Record, Records};
+use crate::scratch::{List, Row, Scratch, Sorted, Sorter};
+use crate::session::{Random, Session};
 
 /// Points that are encoded together: one inversion for all of them.
 const BATCH: usize = 256;
@@ -57,8 +58,8 @@ fn finalize(input: &[u8], element: &Element) -> [u8; 64] {
         .into()
 }
 
-fn value(item: &Item, element: &Element) -> u128 {
-    let output = finalize(item, element);
+fn value(input: &[u8], element: &Element) -> u128 {
+    let output = finalize(input, element);
     output.iter().take(16).rev().fold(0, |value, &byte| value << 8 | u128::from(byte))
 }
 
@@ -86,12 +87,12 @@ impl Factor {
 }
 
 /// Points of items under a factor.
-fn elements(items: &[Item], domain: &[u8], factor: &Factor) -> Vec<Element> {
-    let of = |items: &[Item]| {
-        let points: Vec<_> = items.iter().map(|item| hash_to_group(item, domain)).collect();
-        factor.of(&points)
+fn elements(records: &[Record], domain: &[u8], factor: &Factor) -> Vec<Element> {
+    let of = |records: &[Record]| {
+        let hash = |record: &Record| hash_to_group(&record.bytes(), domain);
+        factor.of(&records.iter().map(hash).collect::<Vec<_>>())
     };
-    items.par_chunks(BATCH).flat_map_iter(of).collect()
+    records.par_chunks(BATCH).flat_map_iter(of).collect()
 }
 
 /// Points of a peer under a factor.
@@ -107,17 +108,25 @@ fn raised(bytes: &[u8], factor: &Factor) -> Result<Vec<Element>, Reason> {
     Ok(parts.concat())
 }
 
-/// The order in which a sender answers.
-fn shuffle(seed: &[u8; 32], len: usize) -> Vec<u32> {
-    // Both sites draw it: not by the cipher that a processor is best at.
-    let mut words = Words::chacha(&Seed::from_bytes(*seed));
-    let mut order: Vec<u32> = (0..len as u32).collect();
-    for i in (1..len).rev() {
-        // The bias is below 2^-32.
-        let j = scaled(words.word(), i as u64 + 1) as usize;
-        order.swap(i, j);
+/// Sorts what is answered by a random block for each: the order in which it is answered.
+struct Shuffle<const W: usize> {
+    // Both sites draw: not by the cipher that a processor is best at.
+    draws: Words,
+    sorter: Sorter<W>,
+}
+
+impl<const W: usize> Shuffle<W> {
+    fn new(seed: &[u8; 32], count: u64, scratch: &Scratch) -> Self {
+        let draws = Words::chacha(&Seed::from_bytes(*seed));
+        Self { draws, sorter: Sorter::new(scratch, count) }
     }
-    order
+
+    /// Takes the next one; its first two words are drawn here.
+    fn push(&mut self, mut row: Row<W>) -> Result<(), Reason> {
+        row[0] = self.draws.word();
+        row[1] = self.draws.word();
+        Ok(self.sorter.push(row)?)
+    }
 }
 
 fn commitment(session: &Session, seed: &[u8; 32]) -> [u8; 32] {
@@ -127,32 +136,35 @@ fn commitment(session: &Session, seed: &[u8; 32]) -> [u8; 32] {
 /// What a receiver learnt.
 pub(crate) struct Received {
     /// F of its items, in the order in which they were answered.
-    pub(crate) values: Zeroizing<Vec<u128>>,
+    pub(crate) values: List<2>,
     /// Where the sender shuffled.
     pub(crate) shuffled: Option<Shuffled>,
 }
 
 /// An order that a sender has committed to.
 pub(crate) struct Shuffled {
-    count: usize,
+    count: u64,
     committed: [u8; 32],
     /// As it was before.
     session: Session,
+    scratch: Scratch,
 }
 
 impl Shuffled {
-    /// The place in this side's set of each value, from the opened seed.
-    pub(crate) fn order(&self, seed: &[u8; 32]) -> Result<Vec<u32>, Reason> {
-        match self.committed.ct_eq(&commitment(&self.session, seed)).into() {
-            true => Ok(shuffle(seed, self.count)),
-            false => Err(cheated("it opened another order than it had committed to")),
+    /// The place in this side's set of each value, as the last word of its row, from the opened seed.
+    pub(crate) fn order(&self, seed: &[u8; 32]) -> Result<Sorted<3>, Reason> {
+        if !bool::from(self.committed.ct_eq(&commitment(&self.session, seed))) {
+            return Err(cheated("it opened another order than it had committed to"));
         }
+        let mut shuffle = Shuffle::new(seed, self.count, &self.scratch);
+        (0..self.count).try_for_each(|place| shuffle.push([0, 0, place]))?;
+        Ok(shuffle.sorter.finish())
     }
 }
 
 /// F of an item and its element; of the element alone where a shuffle hides whose it is.
-fn input(shuffled: bool, (item, element): (&Item, &Element)) -> u128 {
-    value(if shuffled { &[0; 32] } else { item }, element)
+fn input(shuffled: bool, (record, element): (&Record, &Element)) -> u128 {
+    value(&if shuffled { [0; 32] } else { record.bytes() }, element)
 }
 
 /// Sends a request and reads the answer.
@@ -160,25 +172,37 @@ pub(crate) fn receive(
     session: &mut Session,
     pipe: &mut Pipe<'_>,
     random: &mut Random,
-    items: &[Item],
+    records: &Records,
     shuffled: bool,
+    scratch: &Scratch,
 ) -> Result<Received, Reason> {
     let domain = domain(session);
     let blind = Zeroizing::new(scalar(random));
     let (blinding, unblinding) = (Factor::new(*blind), Factor::new(blind.invert()));
-    for items in items.chunks(READ) {
-        pipe.write(elements(items, &domain, &blinding).as_flattened())?;
+    let mut walk = records.walk();
+    loop {
+        let records = walk.some(READ)?;
+        if records.is_empty() {
+            break;
+        }
+        pipe.write(elements(&records, &domain, &blinding).as_flattened())?;
     }
     let committed = if shuffled { Some(pipe.array()?) } else { None };
-    let mut values = Zeroizing::new(Vec::with_capacity(items.len()));
-    for items in items.chunks(READ) {
-        let points = raised(&pipe.bytes(32 * items.len())?, &unblinding)?;
-        values.par_extend(items.par_iter().zip(&points).map(|pair| input(shuffled, pair)));
+    let (mut walk, mut values) = (records.walk(), List::new(scratch, records.len()));
+    loop {
+        let records = walk.some(READ)?;
+        if records.is_empty() {
+            break;
+        }
+        let points = raised(&pipe.bytes(32 * records.len())?, &unblinding)?;
+        let all: Vec<u128> =
+            records.par_iter().zip(&points).map(|pair| input(shuffled, pair)).collect();
+        values.extend(&Zeroizing::new(all))?;
     }
     let shuffled = committed.map(|committed| {
-        let before = session.clone();
+        let (before, scratch) = (session.clone(), scratch.clone());
         session.absorb(&committed);
-        Shuffled { count: items.len(), committed, session: before }
+        Shuffled { count: records.len(), committed, session: before, scratch }
     });
     Ok(Received { values, shuffled })
 }
@@ -186,7 +210,7 @@ pub(crate) fn receive(
 /// What a sender keeps.
 pub(crate) struct Sent {
     /// F of its items, in their order.
-    pub(crate) values: Zeroizing<Vec<u128>>,
+    pub(crate) values: List<2>,
     /// The order in which it answered, where it shuffled.
     pub(crate) seed: Option<Zeroizing<[u8; 32]>>,
 }
@@ -196,38 +220,66 @@ pub(crate) fn send(
     session: &mut Session,
     pipe: &mut Pipe<'_>,
     random: &mut Random,
-    items: &[Item],
-    asked: usize,
+    records: &Records,
+    asked: u64,
     shuffled: bool,
+    scratch: &Scratch,
 ) -> Result<Sent, Reason> {
     let domain = domain(session);
     let factor = Factor::new(scalar(random));
-    let mut values = Zeroizing::new(Vec::with_capacity(items.len()));
-    for items in items.chunks(READ) {
-        let elements = elements(items, &domain, &factor);
-        values.par_extend(items.par_iter().zip(&elements).map(|pair| input(shuffled, pair)));
+    let (mut walk, mut values) = (records.walk(), List::new(scratch, records.len()));
+    loop {
+        let records = walk.some(READ)?;
+        if records.is_empty() {
+            break;
+        }
+        let elements = elements(&records, &domain, &factor);
+        let all: Vec<u128> =
+            records.par_iter().zip(&elements).map(|pair| input(shuffled, pair)).collect();
+        values.extend(&Zeroizing::new(all))?;
     }
-    // Grows as points come, however many were announced.
-    let mut answers: Vec<Element> = Vec::new();
-    for at in (0..asked).step_by(READ) {
-        let bytes = pipe.bytes(32 * READ.min(asked - at))?;
-        answers.extend(raised(&bytes, &factor)?);
+    // Grows as points come, however many were announced: nothing is made room for before.
+    let seed = shuffled.then(|| Zeroizing::new(random.bytes::<32>()));
+    let mut plain = List::<4>::new(scratch, 0);
+    let mut shuffle = seed.as_ref().map(|seed| Shuffle::<6>::new(seed, 0, scratch));
+    let mut at = 0;
+    while at < asked {
+        let count = (READ as u64).min(asked - at);
+        at += count;
+        for element in raised(&pipe.bytes(32 * count as usize)?, &factor)? {
+            let [a, b, c, d] = bytemuck::cast(element);
+            match &mut shuffle {
+                Some(shuffle) => shuffle.push([0, 0, a, b, c, d])?,
+                None => plain.push([a, b, c, d])?,
+            }
+        }
     }
     // All is read before anything is answered: two that only write would wait for each other.
-    let seed = shuffled.then(|| Zeroizing::new(random.bytes::<32>()));
     if let Some(seed) = &seed {
         let committed = commitment(session, seed);
         pipe.write(&committed)?;
         session.absorb(&committed);
-        answers = shuffle(seed, asked).into_iter().map(|place| answers[place as usize]).collect();
     }
-    pipe.write(answers.as_flattened())?;
+    if let Some(shuffle) = shuffle {
+        let sorted = shuffle.sorter.finish();
+        let mut walk = sorted.walk();
+        while let Some([_, _, element @ ..]) = walk.next()? {
+            pipe.write(bytemuck::bytes_of(&element))?;
+        }
+    } else {
+        let mut reading = plain.read();
+        while let Some(element) = reading.next()? {
+            pipe.write(bytemuck::bytes_of(&element))?;
+        }
+    }
     pipe.flush()?;
     Ok(Sent { values, seed })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use privet_core::Code;
     use privet_core::channel::Link;
     use privet_crypto::Digest;
@@ -278,59 +330,98 @@ mod tests {
         }
     }
 
-    fn items(range: std::ops::Range<u32>) -> Vec<Item> {
-        range.map(|i| *blake3::hash(&i.to_le_bytes()).as_bytes()).collect()
+    fn scratch() -> Scratch {
+        Scratch::new(&std::env::temp_dir(), 1000)
     }
 
-    fn run(x: &[Item], y: &[Item], shuffled: bool) -> (Received, Sent) {
+    fn records(session: &Session, range: std::ops::Range<u32>) -> Records {
+        let items: Vec<[u8; 32]> =
+            range.map(|i| *blake3::hash(&i.to_le_bytes()).as_bytes()).collect();
+        Records::new(session, &&items[..], 0, &mut Random::known(1), &scratch()).unwrap()
+    }
+
+    /// By the key of a record: its place and value.
+    fn by_key(records: &Records, values: &List<2>) -> BTreeMap<u128, (usize, u128)> {
+        let values = values.read().values(usize::MAX).unwrap();
+        let records = records.walk().some(usize::MAX).unwrap();
+        let all = records.iter().zip(values.iter()).enumerate();
+        all.map(|(place, (record, value))| (record.key, (place, *value))).collect()
+    }
+
+    struct Run {
+        x: Records,
+        y: Records,
+        received: Received,
+        sent: Sent,
+    }
+
+    fn run(x: std::ops::Range<u32>, y: std::ops::Range<u32>, shuffled: bool) -> Run {
         let (mut a, mut b) = memory::pair();
         let start = || Session::new(&Digest([1; 32]));
-        std::thread::scope(|scope| {
+        let (x, y) = (records(&start(), x), records(&start(), y));
+        let (received, sent) = std::thread::scope(|scope| {
             let receiver = scope.spawn(|| {
                 let (mut pipe, mut session) = (Pipe::new(&mut a), start());
                 let mut random = Random::from_os().unwrap();
-                let received = receive(&mut session, &mut pipe, &mut random, x, shuffled);
+                let received =
+                    receive(&mut session, &mut pipe, &mut random, &x, shuffled, &scratch());
                 pipe.finish().unwrap();
                 received.unwrap()
             });
             let sender = scope.spawn(|| {
                 let (mut pipe, mut session) = (Pipe::new(&mut b), start());
                 let mut random = Random::from_os().unwrap();
-                let sent = send(&mut session, &mut pipe, &mut random, y, x.len(), shuffled);
+                let asked = x.len();
+                let sent =
+                    send(&mut session, &mut pipe, &mut random, &y, asked, shuffled, &scratch());
                 pipe.finish().unwrap();
                 sent.unwrap()
             });
             (receiver.join().unwrap(), sender.join().unwrap())
-        })
+        });
+        Run { x, y, received, sent }
     }
 
     #[test]
     fn both_sides_agree_on_what_both_have_and_on_nothing_else() {
-        let (x, y) = (items(0..5000), items(4900..5300));
-        let (received, sent) = run(&x, &y, false);
-        for (i, value) in sent.values.iter().enumerate() {
-            let found = received.values.iter().position(|own| own == value);
-            assert_eq!(found, (i < 100).then_some(4900 + i));
+        let Run { x, y, received, sent } = run(0..5000, 4900..5300, false);
+        let (own, other) = (by_key(&x, &received.values), by_key(&y, &sent.values));
+        assert_eq!((own.len(), other.len()), (5000, 400));
+        let mut common = 0;
+        for (key, (_, value)) in &other {
+            let equal: Vec<u128> =
+                own.iter().filter(|(_, (_, own))| own == value).map(|(key, _)| *key).collect();
+            common += equal.len();
+            assert_eq!(equal, own.get(key).map(|_| *key).into_iter().collect::<Vec<_>>());
         }
+        assert_eq!(common, 100);
     }
 
     /// Shuffled, a receiver counts; the opened seed tells which, and no other seed opens.
     #[test]
     fn a_shuffle_hides_which_until_it_is_opened() {
-        let (x, y) = (items(0..300), items(0..100));
-        let (received, sent) = run(&x, &y, true);
-        let common = |value: &u128| sent.values.contains(value);
-        assert_eq!(received.values.iter().filter(|value| common(value)).count(), 100);
-        // In the order of the answers the first hundred are like any others.
-        assert!(received.values[..100].iter().filter(|value| common(value)).count() < 70);
-        let seed = **sent.seed.as_ref().unwrap();
-        let shuffled = received.shuffled.as_ref().unwrap();
-        let order = shuffled.order(&seed).unwrap();
-        for (value, place) in received.values.iter().zip(order) {
-            assert_eq!(common(value), place < 100);
+        for count in [300, 2000] {
+            let Run { x, y, received, sent } = run(0..count, 0..100, true);
+            let theirs: BTreeSet<u128> =
+                by_key(&y, &sent.values).values().map(|(_, value)| *value).collect();
+            let values = received.values.read().values(usize::MAX).unwrap();
+            assert_eq!(values.iter().filter(|value| theirs.contains(value)).count(), 100);
+            let seed = **sent.seed.as_ref().unwrap();
+            let shuffled = received.shuffled.as_ref().unwrap();
+            let order = shuffled.order(&seed).unwrap();
+            let (mut walk, mut moved) = (order.walk(), 0);
+            let keys: BTreeSet<u128> =
+                y.walk().some(100).unwrap().iter().map(|record| record.key).collect();
+            let own = x.walk().some(count as usize).unwrap();
+            for (at, value) in values.iter().enumerate() {
+                let [_, _, place] = walk.next().unwrap().unwrap();
+                moved += u32::from(place != at as u64);
+                assert_eq!(theirs.contains(value), keys.contains(&own[place as usize].key));
+            }
+            assert!(moved > count * 9 / 10);
+            let other = shuffled.order(&[7; 32]).map(drop).unwrap_err();
+            assert_eq!(other.code, Code::PeerCheated);
         }
-        let other = shuffled.order(&[7; 32]).unwrap_err();
-        assert_eq!(other.code, Code::PeerCheated);
     }
 
     #[test]
@@ -346,17 +437,27 @@ mod tests {
             a.send(bad.to_vec()).unwrap();
             let mut random = Random::from_os().unwrap();
             let mut session = Session::new(&Digest([1; 32]));
-            let sent = send(&mut session, &mut Pipe::new(&mut b), &mut random, &[], 1, false);
+            let none = records(&session, 0..0);
+            let mut pipe = Pipe::new(&mut b);
+            let sent = send(&mut session, &mut pipe, &mut random, &none, 1, false, &scratch());
             assert_eq!(sent.map(drop).unwrap_err().code, Code::Malformed);
         }
     }
 
     #[test]
     fn an_order_holds_every_place_once() {
-        assert_eq!(shuffle(&[3; 32], 10), [9, 5, 7, 1, 4, 8, 6, 0, 3, 2]);
-        let mut order = shuffle(&[3; 32], 1000);
-        assert_ne!(order, shuffle(&[4; 32], 1000));
-        order.sort_unstable();
-        assert!(order.into_iter().eq(0..1000));
+        let order = |seed: u8| {
+            let mut shuffle = Shuffle::<3>::new(&[seed; 32], 0, &scratch());
+            (0..1500).for_each(|place| shuffle.push([0, 0, place]).unwrap());
+            let sorted = shuffle.sorter.finish();
+            let mut walk = sorted.walk();
+            std::iter::from_fn(|| walk.next().unwrap()).map(|row| row[2]).collect::<Vec<u64>>()
+        };
+        let mut one = order(3);
+        assert_ne!(one, order(4));
+        assert_eq!(one, order(3));
+        assert_eq!(one[..4], [834, 176, 1009, 1076]);
+        one.sort_unstable();
+        assert!(one.into_iter().eq(0..1500));
     }
 }

@@ -5,7 +5,9 @@ use privet_core::intersect::{Protocol, Reveal};
 use privet_core::{Code, Reason};
 use privet_crypto::Digest;
 
+use crate::flags::Flags;
 use crate::records::Item;
+use crate::scratch::Scratch;
 use crate::tags::{self, Shape};
 use crate::terms::{Hello, Terms, Unguarded};
 use crate::vole::params::Assurance;
@@ -19,7 +21,7 @@ pub fn decode_all(bytes: &[u8]) {
         if let Ok(tags) = tags::decode(&shape, rest) {
             assert!(tags::encode(&shape, tags.into_iter()) == rest, "two forms of the same tags");
         }
-        let _ = tags::unpack(rest, usize::from(*count).min(8 * rest.len()));
+        let _ = Flags::from_bytes(rest.to_vec(), u64::from(*count));
     }
 }
 
@@ -73,6 +75,7 @@ pub fn meet(bytes: &[u8]) {
     let link = Echo { greeting: Vec::new(), frames: 0, bytes: rest.to_vec(), at: 0 };
     let mut links: Vec<Option<Box<dyn Link>>> = vec![None, None];
     links[1 - me] = Some(Box::new(link));
-    let _ =
-        intersect(&terms, Site { me, items: &items, declared: 0, links, guard: &mut Unguarded });
+    let scratch = Scratch::new(&std::env::temp_dir(), 1 << 10);
+    let (items, guard) = (&items[..], &mut Unguarded);
+    let _ = intersect(&terms, Site { me, items: &items, scratch, declared: 0, links, guard });
 }

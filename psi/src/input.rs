@@ -1,7 +1,7 @@
 //! A site's own file, read once into what the protocols compare.
 //!
 //! ```text
-//!   row ─key columns─▶ fields ─Pipeline─▶ normalised ─BLAKE3─▶ item ─first of its kind─▶ Items
+//!   row ─key columns─▶ fields ─Pipeline─▶ normalised ─BLAKE3─▶ item ─sorted─▶ Items
 //!   Items, which of them match ─Source::write_rows─▶ those rows, all their columns
 //! ```
 //! No field is kept, printed or put into an error. Where ids are few enough to be tried one by one,
@@ -10,7 +10,6 @@
 mod error;
 mod normalise;
 mod rows;
-mod seen;
 mod table;
 mod text;
 

@@ -10,6 +10,7 @@
 //!   estimate   what a run will take
 //!   tags       sorted, Rice-coded hashes of PRF values
 //!   session    keys and hashes of one run; `pipe` its bytes; `records` its items, hashed
+//!   scratch    lists that may be larger than memory; `flags` one bit an item
 //! ```
 //! **What is learnt.** Sizes as declared. Then what [`Reveal`](privet_core::intersect::Reveal) says, exactly but for a chance of 2^-40 over the
 //! whole run. Where a guard asks for the size first, it is counted by who cannot tell which items they are: under
@@ -24,6 +25,7 @@
 
 mod ecdh;
 mod estimate;
+mod flags;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod group;
@@ -33,6 +35,7 @@ mod pipe;
 mod prf;
 mod records;
 mod run;
+mod scratch;
 mod session;
 mod star;
 mod tags;
@@ -41,9 +44,11 @@ mod two;
 pub mod vole;
 
 pub use estimate::{Estimate, estimate};
+pub use flags::Flags;
 pub use meeting::Files;
-pub use records::Item;
+pub use records::{Item, Set};
 pub use run::{Outcome, Site, intersect};
+pub use scratch::Scratch;
 pub use terms::{Terms, Unguarded};
 
 #[cfg(target_endian = "big")]

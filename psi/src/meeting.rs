@@ -6,6 +6,7 @@ use privet_crypto::{Digest, Transcript};
 
 use crate::input::{InputError, Pipeline, Source};
 use crate::run::{Outcome, Site, intersect};
+use crate::scratch::Scratch;
 use crate::terms::Terms;
 use crate::vole::params::Assurance;
 
@@ -16,7 +17,7 @@ pub struct Files;
 impl From<InputError> for Reason {
     fn from(error: InputError) -> Self {
         let code = match &error {
-            InputError::Unwritable { .. } => Code::StorageFailed,
+            InputError::Unwritable { .. } | InputError::Scratch { .. } => Code::StorageFailed,
             _ => Code::DataUnreadable,
         };
         Reason::new(code, error.to_string())
@@ -44,8 +45,9 @@ impl Intersector for Files {
             pipeline: pipeline(wanted)?,
             duplicates: wanted.duplicates,
         };
-        let items = source.read(&mut |_| ())?;
-        let count = items.digests.len() as u64;
+        let scratch = Scratch::within(out.parent().unwrap_or(out));
+        let items = source.read(&scratch, &mut |_| ())?;
+        let count = items.count;
         let terms = Terms {
             about: Transcript::new("privet/psi/about/v1").bytes(&about).finish(),
             normalisation: normalisation(&source),
@@ -55,7 +57,7 @@ impl Intersector for Files {
             assurance: assurance(wanted),
         };
         let declared = if wanted.pad { count.max(1024).next_power_of_two() } else { count };
-        let site = Site { me, items: &items.digests, declared, links, guard };
+        let site = Site { me, items: &items, scratch, declared, links, guard };
         let Outcome { protocol, size, matching } = intersect(&terms, site)?;
         if let Some(matching) = &matching {
             source.write_rows(&items, matching, out)?;

@@ -59,6 +59,17 @@ impl<'a> Pipe<'a> {
         Ok(())
     }
 
+    /// The next byte.
+    pub(crate) fn byte(&mut self) -> Result<u8, Reason> {
+        match self.input.get(self.at) {
+            Some(&byte) => {
+                self.at += 1;
+                Ok(byte)
+            }
+            None => self.array().map(|[byte]| byte),
+        }
+    }
+
     /// The next `len` bytes. Memory is taken as they come, however many were announced.
     pub(crate) fn bytes(&mut self, len: usize) -> Result<Vec<u8>, Reason> {
         let mut bytes = Vec::new();

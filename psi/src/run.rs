@@ -5,8 +5,10 @@ use privet_core::intersect::{Bounds, Guard, MAX_SITES, Protocol};
 use privet_core::{Code, Reason};
 use subtle::ConstantTimeEq;
 
+use crate::flags::Flags;
 use crate::pipe::{Pipe, cheated, malformed};
-use crate::records::Item;
+use crate::records::{Records, Set};
+use crate::scratch::Scratch;
 use crate::session::{Random, Session};
 use crate::terms::{Hello, Plan, Terms};
 use crate::{star, two};
@@ -19,15 +21,17 @@ pub struct Outcome {
     /// How many items all sites have, where this site is told.
     pub size: Option<u64>,
     /// Of each of its items whether all sites have it, where this site is told.
-    pub matching: Option<Vec<bool>>,
+    pub matching: Option<Flags>,
 }
 
 /// This site in a run.
 pub struct Site<'a> {
     /// Its place among the sites.
     pub me: usize,
-    /// Its items: all different.
-    pub items: &'a [Item],
+    /// Its items.
+    pub items: &'a dyn Set,
+    /// Where lists go that are too large for memory.
+    pub scratch: Scratch,
     /// What it says its set's size is: at least the number of its items, the rest being dummies.
     pub declared: u64,
     /// To every other site, by place; none at its own.
@@ -37,16 +41,16 @@ pub struct Site<'a> {
 }
 
 /// What a site is shown: how many items are common, and which of its own are.
-pub(crate) type Shown = (Option<u64>, Option<Vec<bool>>);
+pub(crate) type Shown = (Option<u64>, Option<Flags>);
 
 /// What the parts of a run share.
 pub(crate) struct Common<'a> {
     pub(crate) terms: &'a Terms,
     pub(crate) plan: Plan,
     pub(crate) me: usize,
-    pub(crate) items: &'a [Item],
-    /// Real items come first.
-    pub(crate) real: usize,
+    /// Of this site's items and dummies.
+    pub(crate) records: Records,
+    pub(crate) scratch: Scratch,
     /// Of everything that all sites have said.
     pub(crate) session: Session,
     /// Sizes that this site allows; at the site that counts, that all of them do.
@@ -95,17 +99,6 @@ impl Common<'_> {
         let (low, high) = (self.me.min(peer) as u64, self.me.max(peer) as u64);
         session.absorb(&[low.to_le_bytes(), high.to_le_bytes()].concat());
         session
-    }
-
-    /// Flags of all items, of which dummies are none of this site's.
-    pub(crate) fn flags(&self, places: impl IntoIterator<Item = usize>) -> Vec<bool> {
-        let mut flags = vec![false; self.real];
-        places.into_iter().for_each(|place| {
-            if let Some(flag) = flags.get_mut(place) {
-                *flag = true;
-            }
-        });
-        flags
     }
 }
 
@@ -178,7 +171,7 @@ fn bounds(plan: &Plan, me: usize, pipes: &mut Pipes<'_>, own: Bounds) -> Result<
 /// When a guard refuses, a peer is gone or does not follow the protocol, or sites want different things. Nobody
 /// has then learnt more than that, but for the site that counts, whose process has seen the size.
 pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
-    let Site { me, items, declared, mut links, guard } = site;
+    let Site { me, items, declared, mut links, guard, scratch } = site;
     let sites = links.len();
     let whole = links.iter().enumerate().all(|(at, link)| link.is_none() == (at == me));
     if !(2..=MAX_SITES).contains(&sites) || !whole {
@@ -187,18 +180,8 @@ pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
             "a run has two sites or more, linked to each other",
         ));
     }
-    let size = declared.max(items.len() as u64).max(1);
+    let size = declared.max(items.len()).max(1);
     let mut random = Random::from_os()?;
-    // Dummies are like any items, and nobody else's.
-    let mut padded;
-    let all = match size > items.len() as u64 {
-        false => items,
-        true => {
-            padded = items.to_vec();
-            padded.resize_with(size as usize, || random.bytes());
-            &padded
-        }
-    };
     let mut pipes: Pipes<'_> =
         links.iter_mut().map(|link| link.as_mut().map(|link| Pipe::new(&mut **link))).collect();
 
@@ -227,13 +210,13 @@ pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
     let plan = Plan::new(terms, &hellos)?;
     let mut peers = plan.sizes.clone();
     peers.remove(me);
-    let verdict = guard.sizes(items.len() as u64, &peers);
+    let verdict = guard.sizes(items.len(), &peers);
     let state = plan.state(terms, &session);
     let own = together(&mut pipes, &state, verdict)?;
     let bounds = bounds(&plan, me, &mut pipes, own)?;
     let protocol = plan.protocol;
-    let real = items.len();
-    let common = Common { terms, plan, me, items: all, real, session, bounds };
+    let records = Records::new(&session, items, size, &mut random, &scratch)?;
+    let common = Common { terms, plan, me, records, scratch, session, bounds };
     let (size, matching) = match sites {
         2 => two::run(&common, &mut pipes, &mut random)?,
         _ => star::run(&common, &mut pipes, &mut random)?,
@@ -251,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::pipe::memory;
+    use crate::records::Item;
     use crate::terms::Unguarded;
     use crate::vole::params::Assurance;
     use privet_core::intersect::Reveal;
@@ -293,10 +277,11 @@ mod tests {
             {
                 all.push(scope.spawn(move || {
                     let items: Vec<Item> = set.iter().map(|n| item(*n)).collect();
-                    intersect(
-                        &terms,
-                        Site { me, items: &items, declared, links, guard: &mut *guard },
-                    )
+                    // Larger sets are in files.
+                    let scratch = Scratch::new(&std::env::temp_dir(), 500);
+                    let (items, guard) = (&items[..], &mut *guard);
+                    let site = Site { me, items: &items, scratch, declared, links, guard };
+                    intersect(&terms, site)
                 }));
             }
             all.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -320,7 +305,7 @@ mod tests {
         for (site, (set, outcome)) in sets.iter().zip(outcomes).enumerate() {
             let outcome = outcome.unwrap();
             let size = Some(common.len() as u64);
-            let rows = || Some(set.iter().map(|n| common.contains(n)).collect::<Vec<bool>>());
+            let rows = || Some(set.iter().map(|n| common.contains(n)).collect::<Flags>());
             let (size, rows) = match (terms.reveal, site) {
                 (Reveal::All, _) | (Reveal::First, 0) => (size, rows()),
                 (Reveal::First, _) => (None, None),

@@ -21,15 +21,20 @@ use privet_crypto::Transcript;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
+use crate::flags::Flags;
 use crate::pipe::{Pipe, cheated, malformed};
 use crate::prf;
-use crate::records::{Record, Records};
+use crate::records::Record;
 use crate::run::{Common, Pipes, Shown, pipe};
+use crate::scratch::{List, value, words};
 use crate::session::{Random, Session, first_half};
-use crate::tags::{self, Shape, Tagger, pack, unpack};
+use crate::tags::{self, Shape, Tagger};
 use crate::terms::extra;
 use crate::vole::params::{Bins, tag_bits};
 use crate::vole::{ATTEMPTS, Permutation, Prg, Rows, decode, encode, first_of};
+
+/// Records that are worked on together.
+const PIECE: usize = 1 << 18;
 
 /// Who does what where the size comes first.
 fn masker(common: &Common<'_>) -> usize {
@@ -114,9 +119,9 @@ pub(crate) fn run(
 struct OfPeer {
     peer: usize,
     /// F of the leader's items.
-    values: Zeroizing<Vec<u128>>,
+    values: List<2>,
     /// Q + F at them.
-    sums: Zeroizing<Vec<u128>>,
+    sums: List<2>,
 }
 
 fn ask(
@@ -125,25 +130,33 @@ fn ask(
     link: &mut Pipe<'_>,
     random: &mut Random,
 ) -> Result<OfPeer, Reason> {
+    let Common { records, scratch, .. } = common;
     let mut session = common.with(peer);
     let values = prf::evaluate(common, &mut session, link, random)?;
     let bins = bins(common, peer);
-    let records = Records::new(&common.session, common.items, bins.count);
     let permutation = row_function(&common.session);
-    let mut sums = values.clone();
-    let [attempt] = link.array()?;
-    if attempt >= ATTEMPTS {
-        return Err(malformed("an attempt beyond the last"));
-    }
-    let rows = rows(&permutation, &bins, attempt);
-    let mut cells = vec![0; bins.each.cells() as usize];
-    for bin in 0..bins.count {
-        link.read_blocks(&mut cells)?;
-        let at = records.bin(bin);
-        let mut decoded = vec![0; at.len()];
-        decode(&rows, &cells, &records.all[at.clone()], &mut decoded);
-        for (value, place) in decoded.into_iter().zip(&records.origin[at]) {
-            sums[*place as usize] ^= value;
+    let (mut walk, mut reading) = (records.walk(), values.read());
+    let mut sums = List::new(scratch, records.len());
+    for chunk in bins.chunks() {
+        let [attempt] = link.array()?;
+        if attempt >= ATTEMPTS {
+            return Err(malformed("an attempt beyond the last"));
+        }
+        let rows = rows(&permutation, &bins, attempt);
+        for bin in chunk {
+            let cells = link.blocks(bins.each.cells() as usize)?;
+            // Of the leader there may be any number in a bin.
+            loop {
+                let part = walk.bins(bin..bin + 1, bins.count, PIECE)?;
+                if part.all.is_empty() {
+                    break;
+                }
+                let mut sum = reading.values(part.all.len())?;
+                let mut decoded = Zeroizing::new(vec![0; part.all.len()]);
+                part.by_bin(&mut decoded, |_, records, out| decode(&rows, &cells, records, out));
+                sum.iter_mut().zip(decoded.iter()).for_each(|(sum, decoded)| *sum ^= decoded);
+                sums.extend(&sum)?;
+            }
         }
     }
     Ok(OfPeer { peer, values, sums })
@@ -183,43 +196,74 @@ fn lead(
             .collect()
     });
     let answers: Vec<OfPeer> = answers.into_iter().collect::<Result<_, _>>()?;
-    let records = Records::new(&common.session, common.items, 1);
-    let mut z = Zeroizing::new(vec![0; common.items.len()]);
-    for (share, place) in shares.at(&records.all).iter().zip(&records.origin) {
-        z[*place as usize] ^= share;
-    }
-    for answer in &answers {
-        z.iter_mut().zip(answer.sums.iter()).for_each(|(z, sum)| *z ^= sum);
-    }
-    let found: Vec<usize> = match common.plan.counts {
-        false => (0..z.len()).filter(|place| z[*place] == 0).collect(),
-        true => {
-            let shape = counted(common, common.me);
-            let sorted = Tagger::new(&common.session).sorted(&shape, &z);
-            tags::write(pipe(pipes, common.plan.counter())?, &shape, &sorted)?;
-            let size = common.hear(pipes)?;
-            if common.terms.reveal == Reveal::Size {
-                return Ok((Some(size), None));
-            }
-            let link = pipe(pipes, common.plan.counter())?;
-            let places = unpack(&link.bytes(sorted.len().div_ceil(8))?, sorted.len())?;
-            places.into_iter().map(|at| sorted[at].1 as usize).collect()
+    let Common { records, scratch, .. } = common;
+    let mut z = List::new(scratch, records.len());
+    let (mut walk, mut sums): (_, Vec<_>) =
+        (records.walk(), answers.iter().map(|answer| answer.sums.read()).collect());
+    loop {
+        let records = walk.some(PIECE)?;
+        if records.is_empty() {
+            break;
         }
-    };
+        let mut all = shares.at(&records);
+        for sums in &mut sums {
+            let sum = sums.values(records.len())?;
+            all.iter_mut().zip(sum.iter()).for_each(|(z, sum)| *z ^= sum);
+        }
+        z.extend(&all)?;
+    }
+    let mut places = Flags::new(records.len());
+    if !common.plan.counts {
+        let (mut z, mut place) = (z.read(), 0);
+        while let Some(sum) = z.next()? {
+            if sum == [0; 2] {
+                places.set(place);
+            }
+            place += 1;
+        }
+    } else {
+        let shape = counted(common, common.me);
+        let sorted = Tagger::new(&common.session).sorted::<3>(&shape, &z, scratch)?;
+        tags::write(pipe(pipes, common.plan.counter())?, &shape, &sorted)?;
+        let size = common.hear(pipes)?;
+        if common.terms.reveal == Reveal::Size {
+            return Ok((Some(size), None));
+        }
+        let link = pipe(pipes, common.plan.counter())?;
+        let told = Flags::from_bytes(link.bytes(sorted.len().div_ceil(8) as usize)?, sorted.len())
+            .ok_or_else(|| malformed("a bit beyond the last place"))?;
+        let (mut walk, mut at) = (sorted.walk(), 0);
+        while let Some([.., place]) = walk.next()? {
+            if told.get(at) {
+                places.set(place);
+            }
+            at += 1;
+        }
+    }
+    let size = places.count();
     if common.terms.reveal == Reveal::All {
         for OfPeer { peer, values, .. } in &answers {
             let shape = shown(common, *peer);
-            let mut told: Vec<u128> = found.iter().map(|place| values[*place]).collect();
+            let mut told = List::new(scratch, shape.count);
+            let (mut reading, mut place) = (values.read(), 0);
+            while let Some(value) = reading.next()? {
+                if places.get(place) {
+                    told.push(value)?;
+                }
+                place += 1;
+            }
             // As rare to be taken for an item as any other item's.
-            told.resize_with(shape.count as usize, || random.block());
-            let sorted = Tagger::new(&common.with(*peer)).sorted(&shape, &told);
+            for _ in size..shape.count {
+                told.push(words(random.block()))?;
+            }
+            let session = common.with(*peer);
+            let sorted = Tagger::new(&session).sorted::<3>(&shape, &told, scratch)?;
             let link = pipe(pipes, *peer)?;
-            link.write(&(found.len() as u64).to_le_bytes())?;
+            link.write(&size.to_le_bytes())?;
             tags::write(link, &shape, &sorted)?;
         }
     }
-    let size = found.len() as u64;
-    Ok((Some(size), Some(common.flags(found))))
+    Ok((Some(size), Some(records.items(&places)?)))
 }
 
 fn follow(
@@ -233,41 +277,45 @@ fn follow(
     let tagger = Tagger::new(&session);
     let values = prf::answer(common, &mut session, pipe(pipes, leader)?, random)?;
 
+    let Common { records, scratch, .. } = common;
     let bins = bins(common, common.me);
-    let records = Records::new(&common.session, common.items, bins.count);
-    let mut programmed = shares.at(&records.all);
-    for (value, place) in programmed.iter_mut().zip(&records.origin) {
-        *value ^= values[*place as usize];
-    }
-    let masks = (common.plan.counts && common.me == masker(common)).then(|| {
-        let mut masks = Zeroizing::new(vec![0; records.all.len()]);
-        add_function(&Permutation::new(random.block()), &records.all, &mut masks);
-        masks
-    });
-    if let Some(masks) = &masks {
-        programmed.iter_mut().zip(masks.iter()).for_each(|(value, mask)| *value ^= mask);
-    }
     let (permutation, free) = (row_function(&common.session), Prg::new(random.block()));
-    let (attempt, cells) = first_of(|attempt| {
-        let rows = rows(&permutation, &bins, attempt);
-        let of = |bin: u64| {
-            let at = records.bin(bin);
-            let free = (&free, u32::from(attempt) << 24 | bin as u32);
-            encode(&rows, &records.all[at.clone()], &programmed[at], Some(free))
-        };
-        let cells: Result<Vec<_>, _> = (0..bins.count).into_par_iter().map(of).collect();
-        cells.map(|cells| (attempt, cells))
-    })?;
-    let link = pipe(pipes, leader)?;
-    link.write(&[attempt])?;
-    cells.iter().try_for_each(|cells| link.write_blocks(cells))?;
-    link.flush()?;
+    let mask = (common.plan.counts && common.me == masker(common))
+        .then(|| Permutation::new(random.block()));
+    let mut masks = List::new(scratch, if mask.is_some() { records.len() } else { 0 });
+    let (mut walk, mut reading) = (records.walk(), values.read());
+    for chunk in bins.chunks() {
+        let part = walk.bins(chunk.clone(), bins.count, usize::MAX)?;
+        let mut programmed = shares.at(&part.all);
+        let own = reading.values(part.all.len())?;
+        programmed.iter_mut().zip(own.iter()).for_each(|(sum, value)| *sum ^= value);
+        if let Some(mask) = &mask {
+            let mut all = Zeroizing::new(vec![0; part.all.len()]);
+            add_function(mask, &part.all, &mut all);
+            programmed.iter_mut().zip(all.iter()).for_each(|(sum, mask)| *sum ^= mask);
+            masks.extend(&all)?;
+        }
+        let (attempt, cells) = first_of(|attempt| {
+            let rows = rows(&permutation, &bins, attempt);
+            let of = |bin: u64| {
+                let at = part.bin(bin);
+                let free = (&free, u32::from(attempt) << 24 | bin as u32);
+                encode(&rows, &part.all[at.clone()], &programmed[at], Some(free))
+            };
+            let cells: Result<Vec<_>, _> = chunk.clone().into_par_iter().map(of).collect();
+            cells.map(|cells| (attempt, cells))
+        })?;
+        let link = pipe(pipes, leader)?;
+        link.write(&[attempt])?;
+        cells.iter().try_for_each(|cells| link.write_blocks(cells))?;
+    }
+    pipe(pipes, leader)?.flush()?;
 
     let mut told = None;
     if common.plan.counts {
-        if let Some(masks) = masks {
+        if mask.is_some() {
             let shape = counted(common, common.me);
-            let sorted = Tagger::new(&common.session).sorted(&shape, &masks);
+            let sorted = Tagger::new(&common.session).sorted::<3>(&shape, &masks, scratch)?;
             tags::write(pipe(pipes, common.plan.counter())?, &shape, &sorted)?;
         }
         let size = match common.me == common.plan.counter() {
@@ -284,25 +332,44 @@ fn follow(
     }
     let link = pipe(pipes, leader)?;
     let count = u64::from_le_bytes(link.array()?);
-    let tags = tags::read(link, &shown(common, common.me))?;
-    let found = tags::matches(&tagger.sorted(&shown(common, common.me), &values), &tags);
-    if count != found.len() as u64 || told.is_some_and(|told| told != count) {
+    let shape = shown(common, common.me);
+    let own = tagger.sorted::<3>(&shape, &values, scratch)?;
+    let mut places = Flags::new(records.len());
+    tags::matches(&own, &shape, tags::read(link, &shape), |[.., place], _| {
+        places.set(*place);
+        Ok(())
+    })?;
+    if count != places.count() || told.is_some_and(|told| told != count) {
         return Err(cheated("it shows another number of items than it tells"));
     }
-    Ok((Some(count), Some(common.flags(found.iter().map(|(place, _)| *place as usize)))))
+    Ok((Some(count), Some(records.items(&places)?)))
 }
 
 /// Counts for all, and tells the leader which if all sites allow so many.
 fn count(common: &Common<'_>, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
     let (masker, leader) = (masker(common), common.plan.leader);
-    let masks = tags::read(pipe(pipes, masker)?, &counted(common, masker))?;
-    let sums = tags::read(pipe(pipes, leader)?, &counted(common, leader))?;
-    let found = tags::matches(&tags::placed(&sums), &masks);
-    let size = found.len() as u64;
+    let masks = tags::read(pipe(pipes, masker)?, &counted(common, masker)).all(&common.scratch)?;
+    let shape = counted(common, leader);
+    let mut sums = tags::read(pipe(pipes, leader)?, &shape);
+    let mut masks = masks.read();
+    let mut found = Flags::new(shape.count);
+    let mut mask = masks.next()?;
+    let mut at = 0;
+    while let Some(sum) = sums.next()? {
+        while mask.is_some_and(|[high, low]| value(high, low) < sum) {
+            mask = masks.next()?;
+        }
+        if mask.is_some_and(|[high, low]| value(high, low) == sum) {
+            found.set(at);
+        }
+        at += 1;
+    }
+    drop(sums);
+    let size = found.count();
     common.tell(size, pipes.iter_mut().flatten())?;
     if common.terms.reveal != Reveal::Size {
         let link = pipe(pipes, leader)?;
-        link.write(&pack(sums.len(), found.iter().map(|(place, _)| *place)))?;
+        link.write(found.as_bytes())?;
         link.flush()?;
     }
     Ok(size)

@@ -4,10 +4,9 @@
 //! bits, n of them, each takes about b − log2 n + 1.5 bits.
 
 use privet_core::Reason;
-use rayon::prelude::*;
-use zeroize::Zeroizing;
 
 use crate::pipe::{Pipe, malformed};
+use crate::scratch::{List, Row, Scratch, Sorted, Sorter, value, words};
 use crate::session::Session;
 use crate::vole::Permutation;
 
@@ -27,7 +26,8 @@ impl Shape {
     }
 
     /// Most bytes that they take: every quotient is a step of the highest bits.
-    pub(crate) fn most_bytes(&self) -> u64 {
+    #[cfg(test)]
+    fn most_bytes(&self) -> u64 {
         let steps = 1u64 << (self.bits - self.rice());
         (self.count * u64::from(self.rice() + 1) + steps).div_ceil(8)
     }
@@ -54,72 +54,87 @@ impl Shape {
 /// Hashes of PRF values: a tag does not give its value away.
 pub(crate) struct Tagger(Permutation);
 
+/// Values whose tags are made together.
+const BATCH: usize = 1 << 16;
+
 impl Tagger {
     pub(crate) fn new(session: &Session) -> Self {
         Self(Permutation::new(session.key("tags", 0)))
     }
 
-    /// Tags with the places of their values, sorted.
-    pub(crate) fn sorted(&self, shape: &Shape, values: &[u128]) -> Vec<(u128, u32)> {
-        let mut hashed = Zeroizing::new(values.to_vec());
-        self.0.apply(&mut hashed);
-        let tags = hashed.iter().zip(values).map(|(hashed, value)| shape.cut(hashed ^ value));
-        let mut list: Vec<(u128, u32)> = tags.zip(0..).collect();
-        list.par_sort_unstable();
-        list
+    /// The tags of values: each with the place of its value and, in rows of five words, the value.
+    pub(crate) fn sorted<const W: usize>(
+        &self,
+        shape: &Shape,
+        values: &List<2>,
+        scratch: &Scratch,
+    ) -> Result<Sorted<W>, Reason> {
+        let mut sorter = Sorter::new(scratch, values.len());
+        let (mut reading, mut place) = (values.read(), 0);
+        loop {
+            let values = reading.values(BATCH)?;
+            if values.is_empty() {
+                return Ok(sorter.finish());
+            }
+            let mut hashed = values.clone();
+            self.0.apply(&mut hashed);
+            for (hashed, value) in hashed.iter().zip(values.iter()) {
+                // In the highest bits, which are spread evenly.
+                let [high, low] = words((hashed ^ value) << (128 - shape.bits.min(128)));
+                let [of_high, of_low] = words(*value);
+                let whole = [high, low, place, of_high, of_low];
+                sorter.push(std::array::from_fn(|word| whole[word]))?;
+                place += 1;
+            }
+        }
     }
 }
 
-/// Sorted tags with their places among themselves.
-pub(crate) fn placed(tags: &[u128]) -> Vec<(u128, u32)> {
-    tags.iter().copied().zip(0..).collect()
+/// The tag of a row.
+fn tag<const W: usize>(shape: &Shape, row: &Row<W>) -> u128 {
+    value(row[0], row[1]) >> (128 - shape.bits.min(128))
 }
 
 /// Sends sorted tags.
-pub(crate) fn write(
+pub(crate) fn write<const W: usize>(
     pipe: &mut Pipe<'_>,
     shape: &Shape,
-    sorted: &[(u128, u32)],
+    sorted: &Sorted<W>,
 ) -> Result<(), Reason> {
-    let bytes = encode(shape, sorted.iter().map(|(tag, _)| *tag));
-    pipe.write(&(bytes.len() as u64).to_le_bytes())?;
-    pipe.write(&bytes)?;
+    let (mut encoder, mut walk) = (Encoder::new(*shape), sorted.walk());
+    while let Some(row) = walk.next()? {
+        encoder.push(tag(shape, &row));
+        if encoder.bytes.len() >= 1 << 16 {
+            pipe.write(&encoder.bytes)?;
+            encoder.bytes.clear();
+        }
+    }
+    pipe.write(&encoder.finish())?;
     pipe.flush()
 }
 
-/// Reads tags of a known shape.
-pub(crate) fn read(pipe: &mut Pipe<'_>, shape: &Shape) -> Result<Vec<u128>, Reason> {
-    let len = u64::from_le_bytes(pipe.array()?);
-    if len > shape.most_bytes() {
-        return Err(malformed("more bytes of tags than there can be"));
-    }
-    decode(shape, &pipe.bytes(len as usize)?)
+/// Tags of a known shape, as they come.
+pub(crate) fn read<'p, 'a>(
+    pipe: &'p mut Pipe<'a>,
+    shape: &Shape,
+) -> Decoder<impl FnMut() -> Result<u8, Reason> + use<'p, 'a>> {
+    Decoder::new(*shape, || pipe.byte())
 }
 
-/// Bits of so many places, eight to a byte.
-pub(crate) fn pack(len: usize, places: impl Iterator<Item = u32>) -> Vec<u8> {
-    let mut bytes = vec![0; len.div_ceil(8)];
-    places.for_each(|place| bytes[place as usize / 8] |= 1 << (place % 8));
-    bytes
-}
-
-/// Places whose bit is set, of so many.
-pub(crate) fn unpack(bytes: &[u8], len: usize) -> Result<Vec<usize>, Reason> {
-    let set = |place: &usize| bytes[place / 8] >> (place % 8) & 1 == 1;
-    match (len..8 * bytes.len()).any(|place| set(&place)) {
-        true => Err(malformed("a bit beyond the last place")),
-        false => Ok((0..len).filter(set).collect()),
-    }
-}
-
-#[derive(Default)]
-struct Bits {
+/// Writes ascending tags of one shape.
+struct Encoder {
+    shape: Shape,
+    last: u128,
     bytes: Vec<u8>,
     pending: u64,
     filled: u32,
 }
 
-impl Bits {
+impl Encoder {
+    fn new(shape: Shape) -> Self {
+        Self { shape, last: 0, bytes: Vec::new(), pending: 0, filled: 0 }
+    }
+
     /// At most 32 bits.
     fn put(&mut self, bits: u64, count: u32) {
         self.pending |= bits << self.filled;
@@ -131,6 +146,22 @@ impl Bits {
         }
     }
 
+    fn push(&mut self, tag: u128) {
+        let rice = self.shape.rice();
+        let step = tag - self.last;
+        self.last = tag;
+        let quotient = if rice == 128 { 0 } else { step >> rice };
+        for _ in 0..quotient {
+            self.put(1, 1);
+        }
+        self.put(0, 1);
+        for at in (0..rice).step_by(32) {
+            let count = (rice - at).min(32);
+            self.put((step >> at) as u64 & ((1 << count) - 1), count);
+        }
+    }
+
+    /// What is not yet taken.
     fn finish(mut self) -> Vec<u8> {
         if self.filled > 0 {
             self.bytes.push(self.pending as u8);
@@ -139,82 +170,121 @@ impl Bits {
     }
 }
 
-/// Writes sorted tags.
-pub(crate) fn encode(shape: &Shape, tags: impl Iterator<Item = u128>) -> Vec<u8> {
-    let rice = shape.rice();
-    let mut bits =
-        Bits { bytes: Vec::with_capacity(shape.most_bytes() as usize), ..Bits::default() };
-    let mut last = 0;
-    for tag in tags {
-        let step = tag - last;
-        last = tag;
-        let quotient = if rice == 128 { 0 } else { step >> rice };
-        for _ in 0..quotient {
-            bits.put(1, 1);
-        }
-        bits.put(0, 1);
-        for at in (0..rice).step_by(32) {
-            let count = (rice - at).min(32);
-            bits.put((step >> at) as u64 & ((1 << count) - 1), count);
-        }
-    }
-    bits.finish()
+/// Reads exactly the tags of a shape: ascending, in the one form that they have.
+pub(crate) struct Decoder<F> {
+    shape: Shape,
+    byte: F,
+    left: u64,
+    last: u128,
+    pending: u8,
+    filled: u32,
 }
 
-/// Reads exactly the tags of a shape: ascending, and nothing after them.
-pub(crate) fn decode(shape: &Shape, bytes: &[u8]) -> Result<Vec<u128>, Reason> {
-    let rice = shape.rice();
-    let short = || malformed("fewer tags than were announced");
-    let mut tags = Vec::new();
-    let (mut next, mut last) = (0usize, 0u128);
-    let steps = 1u128 << (shape.bits - rice);
-    let bit = |at: usize| bytes.get(at / 8).map(|byte| byte >> (at % 8) & 1).ok_or_else(short);
-    for _ in 0..shape.count {
+impl<F: FnMut() -> Result<u8, Reason>> Decoder<F> {
+    fn new(shape: Shape, byte: F) -> Self {
+        Self { shape, byte, left: shape.count, last: 0, pending: 0, filled: 0 }
+    }
+
+    /// At most as many bits as are left of a byte.
+    fn some(&mut self, most: u32) -> Result<(u8, u32), Reason> {
+        if self.filled == 0 {
+            (self.pending, self.filled) = ((self.byte)()?, 8);
+        }
+        let count = most.min(self.filled);
+        let bits = self.pending & (0xff >> (8 - count)) as u8;
+        self.pending = self.pending.checked_shr(count).unwrap_or(0);
+        self.filled -= count;
+        Ok((bits, count))
+    }
+
+    /// The next tag; none after the last.
+    pub(crate) fn next(&mut self) -> Result<Option<u128>, Reason> {
+        let too_long = || malformed("a tag of too many bits");
+        if self.left == 0 {
+            return match std::mem::take(&mut self.pending) {
+                0 => Ok(None),
+                _ => Err(malformed("bits after the last tag")),
+            };
+        }
+        self.left -= 1;
+        let rice = self.shape.rice();
+        let steps = 1u128 << (self.shape.bits - rice);
         let mut quotient = 0u128;
-        while bit(next)? == 1 {
-            next += 1;
+        while self.some(1)?.0 == 1 {
             quotient += 1;
             if quotient >= steps {
-                return Err(malformed("a tag of too many bits"));
+                return Err(too_long());
             }
         }
-        next += 1;
         let mut step = if rice == 128 { 0 } else { quotient << rice };
         let mut at = 0;
         while at < rice {
-            let (byte, offset) = (next / 8, (next % 8) as u32);
-            let count = (8 - offset).min(rice - at);
-            let bits = bytes.get(byte).ok_or_else(short)? >> offset & (0xff >> (8 - count)) as u8;
+            let (bits, count) = self.some(rice - at)?;
             step |= u128::from(bits) << at;
             at += count;
-            next += count as usize;
         }
-        last = match last.checked_add(step) {
-            Some(tag) if shape.cut(tag) == tag => tag,
-            _ => return Err(malformed("a tag of too many bits")),
+        self.last = match self.last.checked_add(step) {
+            Some(tag) if self.shape.cut(tag) == tag => tag,
+            _ => return Err(too_long()),
         };
-        tags.push(last);
+        Ok(Some(self.last))
     }
-    let rest = if next % 8 == 0 { 0 } else { bytes[next / 8] >> (next % 8) };
-    match bytes.len() == next.div_ceil(8) && rest == 0 {
-        true => Ok(tags),
-        false => Err(malformed("bytes after the last tag")),
+
+    /// All that are left, as values.
+    pub(crate) fn all(mut self, scratch: &Scratch) -> Result<List<2>, Reason> {
+        let mut all = List::new(scratch, self.shape.count);
+        while let Some(tag) = self.next()? {
+            all.push(words(tag))?;
+        }
+        Ok(all)
     }
 }
 
-/// Pairs of places at which two sorted lists have the same value.
-pub(crate) fn matches(own: &[(u128, u32)], other: &[u128]) -> Vec<(u32, u32)> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    for &(value, place) in own {
-        while other.get(at).is_some_and(|tag| *tag < value) {
-            at += 1;
+/// Finds the tags that two ascending lists share; `found` is given the row of one and the place in the other.
+pub(crate) fn matches<const W: usize>(
+    own: &Sorted<W>,
+    shape: &Shape,
+    mut theirs: Decoder<impl FnMut() -> Result<u8, Reason>>,
+    mut found: impl FnMut(&Row<W>, u64) -> Result<(), Reason>,
+) -> Result<(), Reason> {
+    let (mut walk, mut other, mut at) = (own.walk(), theirs.next()?, 0);
+    while let Some(row) = walk.next()? {
+        let tag = tag(shape, &row);
+        while other.is_some_and(|other| other < tag) {
+            (other, at) = (theirs.next()?, at + 1);
         }
-        if other.get(at) == Some(&value) {
-            found.push((place, at as u32));
+        if other == Some(tag) {
+            found(&row, at)?;
         }
     }
-    found
+    while other.is_some() {
+        other = theirs.next()?;
+    }
+    Ok(())
+}
+
+/// All tags of some bytes, and nothing after them.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn decode(shape: &Shape, bytes: &[u8]) -> Result<Vec<u128>, Reason> {
+    let mut rest = bytes.iter();
+    let short = || malformed("fewer tags than were announced");
+    let mut decoder = Decoder::new(*shape, || rest.next().copied().ok_or_else(short));
+    let mut tags = Vec::new();
+    while let Some(tag) = decoder.next()? {
+        tags.push(tag);
+    }
+    match rest.next() {
+        None => Ok(tags),
+        Some(_) => Err(malformed("bytes after the last tag")),
+    }
+}
+
+/// Ascending tags as bytes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn encode(shape: &Shape, tags: impl Iterator<Item = u128>) -> Vec<u8> {
+    let mut encoder = Encoder::new(*shape);
+    tags.for_each(|tag| encoder.push(tag));
+    encoder.finish()
 }
 
 #[cfg(test)]
@@ -282,19 +352,61 @@ mod tests {
     }
 
     #[test]
-    fn places_are_packed() {
-        let bytes = pack(11, [0, 8, 10].into_iter());
-        assert_eq!(bytes, [1, 5]);
-        assert_eq!(unpack(&bytes, 11).unwrap(), [0, 8, 10]);
-        assert!(unpack(&[1, 13], 11).is_err());
-        assert_eq!(unpack(&pack(0, std::iter::empty()), 0).unwrap(), [0; 0]);
+    fn lists_are_matched_by_value() {
+        let shape = Shape { count: 4, bits: 100 };
+        let found = |own: &[(u128, u64)], other: &[u128]| {
+            let mut sorter = Sorter::<3>::new(&scratch(), 4);
+            for (tag, place) in own {
+                let [high, low] = words(tag << 28);
+                sorter.push([high, low, *place]).unwrap();
+            }
+            let shape = Shape { count: other.len() as u64, ..shape };
+            let (bytes, mut found) = (encode(&shape, other.iter().copied()), Vec::new());
+            let mut rest = bytes.iter();
+            let theirs = Decoder::new(shape, || Ok(*rest.next().unwrap()));
+            let note = |row: &Row<3>, at| {
+                found.push((row[2], at));
+                Ok(())
+            };
+            matches(&sorter.finish(), &shape, theirs, note).unwrap();
+            assert_eq!(rest.next(), None);
+            found
+        };
+        let own = [(5, 2), (3, 9), (8, 0), (5, 1)];
+        assert_eq!(found(&own, &[1, 5, 7, 8, 8]), [(1, 1), (2, 1), (0, 3)]);
+        assert_eq!(found(&own, &[]), []);
+        assert_eq!(found(&[], &[1]), []);
     }
 
+    fn scratch() -> Scratch {
+        Scratch::new(&std::env::temp_dir(), 100)
+    }
+
+    /// Over a link, from sets in memory and in files.
     #[test]
-    fn lists_are_matched_by_value() {
-        let own = [(3, 9), (5, 1), (5, 2), (8, 0)];
-        assert_eq!(matches(&own, &[1, 5, 7, 8, 8]), [(1, 1), (2, 1), (0, 3)]);
-        assert_eq!(matches(&own, &[]), []);
-        assert_eq!(matches(&[], &[1]), []);
+    fn tags_of_values_are_sent_in_order() {
+        let shape = Shape { count: 5000, bits: 70 };
+        let mut list = List::new(&scratch(), 0);
+        let values: Vec<u128> =
+            (1..=5000u128).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15 << 60)).collect();
+        list.extend(&values).unwrap();
+        let session = Session::new(&privet_crypto::Digest([1; 32]));
+        let sorted = Tagger::new(&session).sorted::<5>(&shape, &list, &scratch()).unwrap();
+        let (mut a, mut b) = crate::pipe::memory::pair();
+        write(&mut Pipe::new(&mut a), &shape, &sorted).unwrap();
+        let mut pipe = Pipe::new(&mut b);
+        let mut walk = sorted.walk();
+        let mut reading = read(&mut pipe, &shape);
+        while let Some(row) = walk.next().unwrap() {
+            let own = values[row[2] as usize];
+            assert_eq!(value(row[3], row[4]), own);
+            assert_eq!(reading.next().unwrap(), Some(tag(&shape, &row)));
+            let mut hashed = [own];
+            Permutation::new(session.key("tags", 0)).apply(&mut hashed);
+            assert_eq!(tag(&shape, &row), shape.cut(hashed[0] ^ own));
+        }
+        assert_eq!(reading.next().unwrap(), None);
+        drop(reading);
+        pipe.finish().unwrap();
     }
 }

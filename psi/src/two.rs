@@ -12,21 +12,30 @@ use privet_core::Reason;
 use privet_core::intersect::Reveal;
 
 use crate::ecdh;
+use crate::flags::Flags;
 use crate::pipe::{cheated, malformed};
 use crate::prf;
 use crate::run::{Common, Pipes, Shown, pipe};
+use crate::scratch::{List, value};
 use crate::session::Random;
-use crate::tags::{self, Shape, Tagger, pack, unpack};
+use crate::tags::{self, Shape, Tagger};
 use crate::vole::params::{COMPUTATIONAL, tag_bits};
+
+/// Tags with the places of their values.
+const PLACED: usize = 3;
+/// With the values too, which are shown where cheating is looked for: a value cannot be made up from its tag.
+const VALUED: usize = 5;
 
 pub(crate) fn run(
     common: &Common<'_>,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
-    match common.me == common.plan.leader {
-        true => evaluate(common, pipes, random),
-        false => answer(common, pipes, random),
+    match (common.me == common.plan.leader, common.terms.malicious) {
+        (true, false) => evaluate::<PLACED>(common, pipes, random),
+        (true, true) => evaluate::<VALUED>(common, pipes, random),
+        (false, false) => answer::<PLACED>(common, pipes, random),
+        (false, true) => answer::<VALUED>(common, pipes, random),
     }
 }
 
@@ -40,33 +49,42 @@ fn shape(common: &Common<'_>) -> Shape {
     Shape { count: sizes[1 - common.plan.leader], bits }
 }
 
-fn most_common(common: &Common<'_>) -> usize {
-    common.plan.sizes.iter().copied().min().unwrap_or_default() as usize
+fn most_common(common: &Common<'_>) -> u64 {
+    common.plan.sizes.iter().copied().min().unwrap_or_default()
 }
 
 /// The side that compares.
-fn evaluate(
+fn evaluate<const W: usize>(
     common: &Common<'_>,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
+    let Common { records, scratch, .. } = common;
     let peer = 1 - common.me;
     let mut session = common.with(peer);
     let (tagger, shape) = (Tagger::new(&session), shape(common));
     let link = pipe(pipes, peer)?;
     let (values, shuffled) = match common.plan.counts {
         true => {
-            let received = ecdh::receive(&mut session, link, random, common.items, true)?;
+            let received = ecdh::receive(&mut session, link, random, records, true, scratch)?;
             (received.values, received.shuffled)
         }
         false => (prf::evaluate(common, &mut session, link, random)?, None),
     };
-    let theirs = tags::read(link, &shape)?;
-    let mut found = tags::matches(&tagger.sorted(&shape, &values), &theirs);
-    // Shown in the order of the tags.
-    found.sort_unstable_by_key(|(_, at)| *at);
-    let size = found.len() as u64;
-    let mut order = None;
+    let own = tagger.sorted::<W>(&shape, &values, scratch)?;
+    drop(values);
+    let (mut places, mut theirs) = (Flags::new(records.len()), Flags::new(shape.count));
+    let mut values = List::<2>::new(scratch, 0);
+    // Found in the order of the tags.
+    tags::matches(&own, &shape, tags::read(link, &shape), |row, at| {
+        places.set(row[2]);
+        theirs.set(at);
+        if let [high, low] = row[3..] {
+            values.push([high, low])?;
+        }
+        Ok(())
+    })?;
+    let size = places.count();
     if common.plan.counts {
         common.tell(size, std::iter::once(link))?;
         if common.terms.reveal == Reveal::Size {
@@ -75,44 +93,53 @@ fn evaluate(
     }
     let link = pipe(pipes, peer)?;
     if let Some(shuffled) = shuffled {
-        order = Some(shuffled.order(&link.array()?)?);
+        let order = shuffled.order(&link.array()?)?;
+        let (mut walk, mut answered) = (order.walk(), 0);
+        let in_order = std::mem::replace(&mut places, Flags::new(records.len()));
+        while let Some([.., place]) = walk.next()? {
+            if in_order.get(answered) {
+                places.set(place);
+            }
+            answered += 1;
+        }
     }
     if common.terms.reveal == Reveal::All {
-        link.write(&pack(theirs.len(), found.iter().map(|(_, at)| *at)))?;
+        link.write(theirs.as_bytes())?;
         if common.terms.malicious {
-            // A value cannot be made up from its tag. As many blocks as there can be: their number says nothing.
-            let mut shown: Vec<u128> =
-                found.iter().map(|(place, _)| values[*place as usize]).collect();
-            shown.resize_with(most_common(common), || random.block());
-            link.write_blocks(&shown)?;
+            // As many blocks as there can be: their number says nothing.
+            let mut shown = values.read();
+            for _ in 0..most_common(common) {
+                let block = shown.next()?.map(|[high, low]| value(high, low));
+                link.write_blocks(&[block.unwrap_or_else(|| random.block())])?;
+            }
         }
         link.flush()?;
     }
-    let row = |place: u32| order.as_ref().map_or(place, |order: &Vec<u32>| order[place as usize]);
-    let flags = common.flags(found.iter().map(|(place, _)| row(*place) as usize));
-    Ok((Some(size), Some(flags)))
+    Ok((Some(size), Some(records.items(&places)?)))
 }
 
 /// The side whose PRF it is.
-fn answer(
+fn answer<const W: usize>(
     common: &Common<'_>,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
+    let Common { records, scratch, .. } = common;
     let peer = 1 - common.me;
     let mut session = common.with(peer);
     let (tagger, shape) = (Tagger::new(&session), shape(common));
     let link = pipe(pipes, peer)?;
     let (values, seed) = match common.plan.counts {
         true => {
-            let asked = common.plan.sizes[peer] as usize;
-            let sent = ecdh::send(&mut session, link, random, common.items, asked, true)?;
+            let asked = common.plan.sizes[peer];
+            let sent = ecdh::send(&mut session, link, random, records, asked, true, scratch)?;
             (sent.values, sent.seed)
         }
         false => (prf::answer(common, &mut session, link, random)?, None),
     };
-    let sorted = tagger.sorted(&shape, &values);
-    tags::write(link, &shape, &sorted)?;
+    let own = tagger.sorted::<W>(&shape, &values, scratch)?;
+    drop(values);
+    tags::write(link, &shape, &own)?;
     let mut told = None;
     if common.plan.counts {
         told = Some(common.hear(pipes)?);
@@ -129,20 +156,31 @@ fn answer(
         // Its guard was told; its owner is not.
         return Ok((None, None));
     }
-    let places = unpack(&link.bytes(sorted.len().div_ceil(8))?, sorted.len())?;
-    if places.len() > most_common(common) {
+    let bytes = link.bytes(own.len().div_ceil(8) as usize)?;
+    let shown = Flags::from_bytes(bytes, own.len())
+        .ok_or_else(|| malformed("a bit beyond the last place"))?;
+    if shown.count() > most_common(common) {
         return Err(malformed("more common items than one of the sets has"));
     }
-    if common.terms.malicious {
-        for (at, shown) in places.iter().zip(link.blocks(most_common(common))?) {
-            if values[sorted[*at].1 as usize] != shown {
-                return Err(cheated("it shows an item without the value that it has there"));
-            }
-        }
-    }
-    if told.is_some_and(|told| told != places.len() as u64) {
+    if told.is_some_and(|told| told != shown.count()) {
         return Err(cheated("it shows another number of items than it told"));
     }
-    let flags = common.flags(places.iter().map(|at| sorted[*at].1 as usize));
-    Ok((Some(places.len() as u64), Some(flags)))
+    let (mut walk, mut places, mut at) = (own.walk(), Flags::new(records.len()), 0);
+    while let Some(row) = walk.next()? {
+        if shown.get(at) {
+            if let [high, low] = row[3..]
+                && link.blocks(1)? != [value(high, low)]
+            {
+                return Err(cheated("it shows an item without the value that it has there"));
+            }
+            places.set(row[2]);
+        }
+        at += 1;
+    }
+    if common.terms.malicious {
+        for _ in shown.count()..most_common(common) {
+            link.blocks(1)?;
+        }
+    }
+    Ok((Some(shown.count()), Some(records.items(&places)?)))
 }

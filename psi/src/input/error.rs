@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::input::normalise::Step;
+use crate::scratch::Lost;
 
 /// Why a file was not read, or its rows not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,12 @@ pub enum InputError {
     /// The rows cannot be written.
     #[error("the matching rows cannot be written: {kind}")]
     Unwritable {
+        /// What the system says.
+        kind: io::ErrorKind,
+    },
+    /// What does not fit into memory cannot be kept.
+    #[error("the temporary file of a large set cannot be used: {kind}")]
+    Scratch {
         /// What the system says.
         kind: io::ErrorKind,
     },
@@ -78,10 +85,16 @@ pub enum InputError {
     #[error("there are {answers} answers for {items} items")]
     Answers {
         /// How many items were read.
-        items: usize,
+        items: u64,
         /// How many answers there are.
-        answers: usize,
+        answers: u64,
     },
+}
+
+impl From<Lost> for InputError {
+    fn from(Lost(kind): Lost) -> Self {
+        Self::Scratch { kind }
+    }
 }
 
 impl InputError {

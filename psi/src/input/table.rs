@@ -1,19 +1,18 @@
 //! A file of rows: read into items, and later its matching rows written.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
+use privet_core::Reason;
 use privet_core::intersect::Duplicates;
 
+use crate::flags::Flags;
 use crate::input::error::{InputError, nearest};
 use crate::input::normalise::Pipeline;
 use crate::input::rows::{BUFFER, Rows, Stamp, delimiter};
-use crate::input::seen::Seen;
-
-/// Rows whose keys are looked up together.
-const BATCH: usize = 32;
+use crate::records::{Item, Set};
+use crate::scratch::{Row, Scratch, Sorted, Sorter};
 
 /// A file and what of it is compared.
 ///
@@ -32,27 +31,87 @@ pub struct Source {
 }
 
 /// The different keys of a file. They are as private as the file: see the module.
-#[derive(Clone, Default)]
 pub struct Items {
-    /// The digest of each, in the order of their first rows.
-    pub digests: Vec<[u8; 32]>,
-    /// The number of the first row of each; the first row after the header is row 0.
-    pub rows: Vec<u64>,
+    /// The digest of each row that has a key, and the number of the row; the first row after the header is row 0.
+    rows: Sorted<5>,
+    /// How many keys there are.
+    pub count: u64,
     /// Rows whose key an earlier row has.
     pub duplicates: u64,
     /// Rows without a key: every field of it is empty when normalised. They match nothing.
     pub blank: u64,
     /// Of the file when it was opened.
-    stamp: Option<Stamp>,
+    stamp: Stamp,
 }
 
 /// Numbers only.
 impl std::fmt::Debug for Items {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { digests, duplicates, blank, .. } = self;
-        let items = digests.len();
-        write!(f, "Items {{ {items} items, {duplicates} duplicates, {blank} blank }}")
+        let Self { count, duplicates, blank, .. } = self;
+        write!(f, "Items {{ {count} items, {duplicates} duplicates, {blank} blank }}")
     }
+}
+
+fn digest(row: &Row<5>) -> Item {
+    let mut digest = [0; 32];
+    digest.as_chunks_mut::<8>().0.iter_mut().zip(row).for_each(|(to, word)| {
+        *to = word.to_be_bytes();
+    });
+    digest
+}
+
+impl Items {
+    /// Gives every row that has a key, in the order of digests: the number of its item, whether it is the first
+    /// with this key, its digest and its own number.
+    pub(super) fn each_row<E: From<crate::scratch::Lost>>(
+        &self,
+        mut to: impl FnMut(u64, bool, Item, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut walk, mut items, mut last) = (self.rows.walk(), 0, None);
+        while let Some(row) = walk.next()? {
+            let digest = digest(&row);
+            let first = last != Some(digest);
+            items += u64::from(first);
+            last = Some(digest);
+            to(items - 1, first, digest, row[4])?;
+        }
+        Ok(())
+    }
+
+    /// The rows of some items, in the file's order.
+    fn marked(&self, matching: &Flags, all: bool) -> Result<Marked, InputError> {
+        let rows = self.rows.len() + self.blank;
+        let mut marked = Marked { rows: Flags::new(rows), sum: 0 };
+        self.each_row(|item, first, digest, row| {
+            if matching.get(item) && (first || all) {
+                marked.rows.set(row);
+                marked.sum = marked.sum.wrapping_add(mark(&digest, row));
+            }
+            Ok::<(), InputError>(())
+        })?;
+        Ok(marked)
+    }
+}
+
+impl Set for Items {
+    fn len(&self) -> u64 {
+        self.count
+    }
+
+    fn each(&self, to: &mut dyn FnMut(Item) -> Result<(), Reason>) -> Result<(), Reason> {
+        self.each_row(|_, first, digest, _| if first { to(digest) } else { Ok(()) })
+    }
+}
+
+/// Rows of a file, and a sum by which another file is told from it.
+struct Marked {
+    rows: Flags,
+    sum: u128,
+}
+
+/// Of one row: another for another key or another place.
+fn mark(digest: &Item, row: u64) -> u128 {
+    crate::session::first_half(digest).wrapping_mul(2 * u128::from(row) + 1)
 }
 
 impl Source {
@@ -68,39 +127,30 @@ impl Source {
     ///
     /// # Errors
     /// When the file cannot be read, is not such a file, or has duplicates that are refused.
-    pub fn read(&self, progress: &mut dyn FnMut(u64)) -> Result<Items, InputError> {
-        self.read_at_most(u32::MAX as usize, progress)
+    pub fn read(
+        &self,
+        scratch: &Scratch,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Items, InputError> {
+        self.read_at_most(u64::from(u32::MAX), scratch, progress)
     }
 
     pub(super) fn read_at_most(
         &self,
-        most: usize,
+        most: u64,
+        scratch: &Scratch,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Items, InputError> {
         let mut table = Table::open(self)?;
-        let mut items = Items { stamp: Some(table.rows.stamp), ..Items::default() };
-        let (mut seen, mut row, mut told) = (Seen::new(), 0, 0);
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            let more = table.next()?;
-            if batch.len() == BATCH || !more {
-                seen.expect(batch.iter().map(|(digest, _)| digest));
-                for (digest, row) in batch.drain(..) {
-                    if !seen.insert(&mut items.digests, digest) {
-                        items.duplicates += 1;
-                    } else if items.rows.len() == most {
-                        return Err(InputError::TooMany);
-                    } else {
-                        items.rows.push(row);
-                    }
-                }
-            }
-            if !more {
-                break;
-            }
+        let (mut sorter, mut row, mut blank, mut told) = (Sorter::new(scratch, 0), 0, 0, 0);
+        while table.next()? {
             match table.key() {
-                Some(digest) => batch.push((digest, row)),
-                None => items.blank += 1,
+                Some(digest) => {
+                    let words = digest.as_chunks::<8>().0;
+                    let word = |at: usize| words.get(at).map(|word| u64::from_be_bytes(*word));
+                    sorter.push(std::array::from_fn(|at| word(at).unwrap_or(row)))?;
+                }
+                None => blank += 1,
             }
             row += 1;
             let read = table.rows.bytes();
@@ -110,7 +160,16 @@ impl Source {
             }
         }
         progress(table.rows.bytes());
+        let (rows, stamp) = (sorter.finish(), table.rows.stamp);
+        let mut items = Items { rows, count: 0, duplicates: 0, blank, stamp };
+        let mut count = 0;
+        items.each_row(|_, first, _, _| {
+            count += u64::from(first);
+            Ok::<(), InputError>(())
+        })?;
+        (items.count, items.duplicates) = (count, items.rows.len() - count);
         match self.duplicates {
+            _ if count > most => Err(InputError::TooMany),
             Duplicates::Refuse if items.duplicates > 0 => {
                 Err(InputError::Duplicates { count: items.duplicates })
             }
@@ -128,10 +187,10 @@ impl Source {
     pub fn write_rows(
         &self,
         items: &Items,
-        matching: &[bool],
+        matching: &Flags,
         out: &Path,
     ) -> Result<u64, InputError> {
-        self.written(items, matching, out, |table, part| table.copy(items, matching, part))
+        self.written(items, matching, out, false)
     }
 
     /// Writes the header and all other rows: those of the other items, their duplicates, and rows without a
@@ -142,33 +201,28 @@ impl Source {
     pub fn write_rest(
         &self,
         items: &Items,
-        matching: &[bool],
+        matching: &Flags,
         out: &Path,
     ) -> Result<u64, InputError> {
-        let common: HashSet<&[u8; 32]> = items
-            .digests
-            .iter()
-            .zip(matching)
-            .filter(|(_, matches)| **matches)
-            .map(|(d, _)| d)
-            .collect();
-        self.written(items, matching, out, |table, part| table.copy_rest(&common, part))
+        self.written(items, matching, out, true)
     }
 
-    /// Has `copy` write `out`, whole or not at all.
+    /// Writes `out`, whole or not at all.
     fn written(
         &self,
         items: &Items,
-        matching: &[bool],
+        matching: &Flags,
         out: &Path,
-        copy: impl FnOnce(Table<'_>, &Path) -> Result<u64, InputError>,
+        rest: bool,
     ) -> Result<u64, InputError> {
-        let (count, answers) = (items.digests.len(), matching.len());
+        let (count, answers) = (items.count, matching.len());
         if count != answers {
             return Err(InputError::Answers { items: count, answers });
         }
+        let marked = items.marked(matching, rest)?;
+        let copy = |table: Table<'_>, out: &Path| table.copy(&marked, rest, out);
         let table = Table::open(self)?;
-        if items.stamp.is_some_and(|stamp| stamp != table.rows.stamp) {
+        if items.stamp != table.rows.stamp {
             return Err(InputError::Changed);
         }
         if let (Ok(from), Ok(to)) = (self.path.canonicalize(), out.canonicalize())
@@ -236,33 +290,23 @@ impl<'a> Table<'a> {
         (!blank).then(|| *self.hasher.finalize().as_bytes())
     }
 
-    /// Writes the header and the matching rows, which are those that the items were made of.
-    fn copy(mut self, items: &Items, matching: &[bool], out: &Path) -> Result<u64, InputError> {
+    /// Writes the header and the marked rows, or all others.
+    fn copy(mut self, marked: &Marked, others: bool, out: &Path) -> Result<u64, InputError> {
         let mut output = Output::create(&self, out)?;
-        let mut read = 0;
-        let keys = items.rows.iter().zip(&items.digests).zip(matching);
-        for ((&row, digest), _) in keys.filter(|(_, matches)| **matches) {
-            while read <= row {
-                if !self.next()? {
-                    return Err(InputError::Changed);
-                }
-                read += 1;
-            }
-            if self.key().as_ref() != Some(digest) {
-                return Err(InputError::Changed);
-            }
-            output.row(&self.row)?;
-        }
-        output.finish()
-    }
-
-    /// Writes the header and the rows whose key is none of these.
-    fn copy_rest(mut self, common: &HashSet<&[u8; 32]>, out: &Path) -> Result<u64, InputError> {
-        let mut output = Output::create(&self, out)?;
+        let (mut row, mut sum) = (0, 0_u128);
         while self.next()? {
-            if self.key().is_none_or(|key| !common.contains(&key)) {
+            let is_marked = marked.rows.get(row);
+            if is_marked {
+                let digest = self.key().ok_or(InputError::Changed)?;
+                sum = sum.wrapping_add(mark(&digest, row));
+            }
+            if is_marked != others {
                 output.row(&self.row)?;
             }
+            row += 1;
+        }
+        if sum != marked.sum {
+            return Err(InputError::Changed);
         }
         output.finish()
     }

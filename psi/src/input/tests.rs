@@ -10,7 +10,9 @@ use proptest::prelude::*;
 
 use privet_core::intersect::Duplicates;
 
+use crate::flags::Flags;
 use crate::input::{InputError, Items, Pipeline, Source, Step, UnknownStep};
+use crate::scratch::Scratch;
 
 fn pipeline(names: &[&str]) -> Pipeline {
     Pipeline::parse(names).unwrap()
@@ -18,6 +20,40 @@ fn pipeline(names: &[&str]) -> Pipeline {
 
 fn applied(names: &[&str], field: &str) -> String {
     String::from_utf8(pipeline(names).apply(field.as_bytes()).into_owned()).unwrap()
+}
+
+/// Files of more than ten rows with keys do not fit into it.
+fn scratch() -> Scratch {
+    Scratch::new(&std::env::temp_dir(), 10)
+}
+
+/// The first row of each item and its digest, in the file's order.
+fn firsts(items: &Items) -> Vec<(u64, [u8; 32])> {
+    let mut all = of_items(items);
+    all.sort_unstable();
+    all.into_iter().map(|(row, _, digest)| (row, digest)).collect()
+}
+
+/// Of each item its first row, its number and its digest.
+fn of_items(items: &Items) -> Vec<(u64, u64, [u8; 32])> {
+    let mut all = Vec::new();
+    let note = |item, first: bool, digest, row| {
+        all.extend(first.then_some((row, item, digest)));
+        Ok::<(), InputError>(())
+    };
+    items.each_row(note).unwrap();
+    all
+}
+
+/// What matches, told in the file's order, as it is asked for.
+fn flags(items: &Items, matching: &[bool]) -> Flags {
+    let mut all = of_items(items);
+    all.sort_unstable();
+    let mut flags = Flags::new(matching.len() as u64);
+    for ((_, item, _), _) in all.iter().zip(matching).filter(|(_, matches)| **matches) {
+        flags.set(*item);
+    }
+    flags
 }
 
 /// A folder with one file, and what is read of it.
@@ -37,7 +73,7 @@ impl Case {
     }
 
     fn read(&self) -> Result<Items, InputError> {
-        self.source.read(&mut |_| {})
+        self.source.read(&scratch(), &mut |_| {})
     }
 
     fn out(&self) -> PathBuf {
@@ -46,7 +82,8 @@ impl Case {
 
     /// What is written where `matching` says so.
     fn written(&self, items: &Items, matching: &[bool]) -> Vec<u8> {
-        let rows = self.source.write_rows(items, matching, &self.out()).unwrap();
+        let flags = flags(items, matching);
+        let rows = self.source.write_rows(items, &flags, &self.out()).unwrap();
         assert_eq!(rows, matching.iter().filter(|matches| **matches).count() as u64);
         std::fs::read(self.out()).unwrap()
     }
@@ -54,7 +91,8 @@ impl Case {
 
 /// The digests of a file of one or more key columns.
 fn digests(content: impl AsRef<[u8]>, columns: &[&str]) -> Vec<[u8; 32]> {
-    Case::new("a.csv", content, columns, &[]).read().unwrap().digests
+    let items = Case::new("a.csv", content, columns, &[]).read().unwrap();
+    firsts(&items).into_iter().map(|(_, digest)| digest).collect()
 }
 
 #[test]
@@ -266,7 +304,7 @@ fn a_key_is_hashed_as_described() {
     }
     let file = "x,y,z\n Ann@example.com,a,3\n";
     let items = Case::new("a.csv", file, &["x", "z"], &["email"]).read().unwrap();
-    assert_eq!(items.digests, [blake3::derive_key("privet/psi/item/v1", &bytes)]);
+    assert_eq!(firsts(&items), [(0, blake3::derive_key("privet/psi/item/v1", &bytes))]);
 }
 
 #[test]
@@ -283,7 +321,7 @@ fn files_of_all_makes_are_one() {
     ];
     for (name, content) in made {
         let items = Case::new(name, content, &["id"], &[]).read().unwrap();
-        assert_eq!((&items.digests, &items.rows[..]), (&expected, &[0, 1][..]), "{content:?}");
+        assert_eq!(firsts(&items), [(0, expected[0]), (1, expected[1])], "{content:?}");
     }
     // Delimiters, quotes and line ends in a key.
     let hard = digests("id\n\"a,\"\"b\"\"\r\nc\"\n", &["id"]);
@@ -298,7 +336,8 @@ fn duplicates_and_blanks_are_counted() {
     let content = "x,y\nA,1\na,2\n,3\nb,4\n \t,5\nA ,6\n";
     let mut case = Case::new("a.csv", content, &["x"], &["trim", "lower"]);
     let items = case.read().unwrap();
-    assert_eq!((items.digests.len(), &items.rows[..]), (2, &[0, 3][..]));
+    let rows: Vec<u64> = firsts(&items).iter().map(|(row, _)| *row).collect();
+    assert_eq!((items.count, &rows[..]), (2, &[0, 3][..]));
     assert_eq!((items.duplicates, items.blank), (2, 2));
     // The first row of a key stands for all.
     assert_eq!(case.written(&items, &[true, true]), b"x,y\nA,1\nb,4\n");
@@ -308,7 +347,7 @@ fn duplicates_and_blanks_are_counted() {
     case.source.columns.push("y".into());
     let items = case.read().unwrap();
     // A key of which one field is there is no blank one.
-    assert_eq!((items.digests.len(), items.duplicates, items.blank), (6, 0, 0));
+    assert_eq!((items.count, items.duplicates, items.blank), (6, 0, 0));
 }
 
 #[test]
@@ -316,7 +355,7 @@ fn a_header_alone_has_no_items() {
     for content in ["id,n", "id,n\n", "\u{feff}id,n\r\n"] {
         let case = Case::new("ids", content, &["id"], &[]);
         let items = case.read().unwrap();
-        assert_eq!((items.digests.len(), items.rows.len(), items.blank), (0, 0, 0));
+        assert_eq!((items.count, items.duplicates, items.blank), (0, 0, 0));
         assert_eq!(case.written(&items, &[]), b"id,n\n");
     }
     for content in ["", "\n\r\n", "\u{feff}"] {
@@ -379,8 +418,9 @@ fn an_open_quote_is_named_by_its_line() {
 #[test]
 fn too_many_keys_are_refused() {
     let case = Case::new("a.csv", "a\n1\n2\n2\n3\n", &["a"], &[]);
-    assert_eq!(case.source.read_at_most(3, &mut |_| {}).unwrap().digests.len(), 3);
-    assert_eq!(case.source.read_at_most(2, &mut |_| {}).unwrap_err(), InputError::TooMany);
+    assert_eq!(case.source.read_at_most(3, &scratch(), &mut |_| {}).unwrap().count, 3);
+    let refused = case.source.read_at_most(2, &scratch(), &mut |_| {}).unwrap_err();
+    assert_eq!(refused, InputError::TooMany);
 }
 
 #[test]
@@ -388,7 +428,7 @@ fn progress_ends_at_the_size_of_the_file() {
     let content = format!("a\n{}", "some words,\"to fill\"\n".replace(',', " ").repeat(200_000));
     let case = Case::new("a.csv", &content, &["a"], &[]);
     let mut told = Vec::new();
-    case.source.read(&mut |bytes| told.push(bytes)).unwrap();
+    case.source.read(&scratch(), &mut |bytes| told.push(bytes)).unwrap();
     assert!(told.is_sorted() && told.len() > content.len() >> 20, "{told:?}");
     assert_eq!(told.last(), Some(&(content.len() as u64)));
 }
@@ -420,21 +460,24 @@ proptest! {
         let case = Case::new(name, writer.into_inner().unwrap(), &["id"], &["trim", "lower"]);
         let items = case.read().unwrap();
         prop_assert_eq!(
-            items.digests.len() as u64 + items.duplicates + items.blank, rows.len() as u64
+            items.count + items.duplicates + items.blank, rows.len() as u64
         );
-        let matching: Vec<bool> = items.rows.iter().map(|&row| rows[row as usize].2).collect();
+        let firsts = firsts(&items);
+        let matching: Vec<bool> = firsts.iter().map(|(row, _)| rows[*row as usize].2).collect();
         let written = case.written(&items, &matching);
 
         let again = Case::new(name, &written, &["id"], &["trim", "lower"]);
-        let kept = items.digests.iter().zip(&matching).filter(|(_, matches)| **matches);
-        prop_assert_eq!(again.read().unwrap().digests, kept.map(|kept| *kept.0).collect::<Vec<_>>());
+        let kept = firsts.iter().zip(&matching).filter(|(_, matches)| **matches);
+        let again: Vec<_> =
+            super::tests::firsts(&again.read().unwrap()).into_iter().map(|of| of.1).collect();
+        prop_assert_eq!(again, kept.map(|kept| kept.0.1).collect::<Vec<_>>());
         let mut reader =
             csv::ReaderBuilder::new().delimiter(delimiter).from_reader(&written[..]);
         let fields = reader.byte_records().map(|record| {
             let record = record.unwrap();
             (record[1].to_vec(), record[0].to_vec())
         });
-        let matching = items.rows.iter().map(|&row| &rows[row as usize]).filter(|row| row.2);
+        let matching = firsts.iter().map(|(row, _)| &rows[*row as usize]).filter(|row| row.2);
         let matching = matching.map(|(id, note, _)| (id.clone(), note.clone()));
         prop_assert_eq!(fields.collect::<Vec<_>>(), matching.collect::<Vec<_>>());
     }
@@ -444,20 +487,26 @@ proptest! {
 fn a_changed_file_is_refused() {
     let case = Case::new("a.csv", "id\nann\nbob\n", &["id"], &[]);
     let items = case.read().unwrap();
-    let write = |items: &Items| case.source.write_rows(items, &[false, true], &case.out());
+    let matching = flags(&items, &[false, true]);
+    let write = || case.source.write_rows(&items, &matching, &case.out());
     std::fs::write(case.out(), "before").unwrap();
+    let modified = std::fs::metadata(&case.source.path).unwrap().modified().unwrap();
     std::fs::write(&case.source.path, "id\nann\n").unwrap();
-    assert_eq!(write(&items).unwrap_err(), InputError::Changed);
+    assert_eq!(write().unwrap_err(), InputError::Changed);
     // Where nothing but the rows can tell.
-    let mut bare = Items::default();
-    (bare.digests, bare.rows) = (items.digests, items.rows);
-    assert_eq!(write(&bare).unwrap_err(), InputError::Changed);
-    std::fs::write(&case.source.path, "id\nann\neve\n").unwrap();
-    assert_eq!(write(&bare).unwrap_err(), InputError::Changed);
+    let change = |content: &str| {
+        std::fs::write(&case.source.path, content).unwrap();
+        let file = std::fs::File::options().write(true).open(&case.source.path).unwrap();
+        file.set_modified(modified).unwrap();
+    };
+    for changed in ["id\nann\neve\n", "id\nbob\nann\n", "id\nbob    \n", "id\nann\n\n\n\n\n"] {
+        change(changed);
+        assert_eq!(write().unwrap_err(), InputError::Changed, "{changed:?}");
+    }
     assert_eq!(std::fs::read(case.out()).unwrap(), b"before");
     assert_eq!(std::fs::read_dir(case.folder.path()).unwrap().count(), 2);
-    std::fs::write(&case.source.path, "id\ncy\nbob\n").unwrap();
-    assert_eq!(write(&bare).unwrap(), 1);
+    change("id\ncyn\nbob\n");
+    assert_eq!(write().unwrap(), 1);
     assert_eq!(std::fs::read(case.out()).unwrap(), b"id\nbob\n");
 }
 
@@ -465,7 +514,9 @@ fn a_changed_file_is_refused() {
 fn what_cannot_be_written_is_refused() {
     let case = Case::new("a.csv", "id\nann\n", &["id"], &[]);
     let items = case.read().unwrap();
-    let write = |matching: &[bool], out: PathBuf| case.source.write_rows(&items, matching, &out);
+    let write = |matching: &[bool], out: PathBuf| {
+        case.source.write_rows(&items, &matching.iter().copied().collect(), &out)
+    };
     let same = case.folder.path().join(".").join("a.csv");
     assert_eq!(write(&[true], same).unwrap_err(), InputError::SameFile);
     let error = write(&[true, true], case.out()).unwrap_err();
@@ -497,7 +548,8 @@ fn nothing_tells_a_field() {
     told(&twice);
     std::fs::remove_file(&twice.source.path).unwrap();
     told(&twice);
-    let error = twice.source.write_rows(&items, &[true], &twice.out()).unwrap_err();
+    let matching = [true].into_iter().collect();
+    let error = twice.source.write_rows(&items, &matching, &twice.out()).unwrap_err();
     assert!(!format!("{error} {error:?}").contains(id));
 }
 
@@ -513,9 +565,10 @@ fn reading_a_million_rows() {
         let case = Case::new("a.csv", &content, &["id"], steps);
         for _ in 0..3 {
             let start = std::time::Instant::now();
-            let items = case.read().unwrap();
+            let scratch = Scratch::within(case.folder.path());
+            let items = case.source.read(&scratch, &mut |_| {}).unwrap();
             println!("{steps:?}: {:?}", start.elapsed());
-            assert_eq!(items.digests.len(), 1 << 20);
+            assert_eq!(items.count, 1 << 20);
         }
     }
 }
@@ -528,12 +581,12 @@ fn other_rows_are_the_rest() {
     std::fs::write(&path, "id,n\na,1\nb,2\na,3\n,4\nb,5\nc,6\n").unwrap();
     let (columns, duplicates) = (vec!["id".to_owned()], Duplicates::Dedupe);
     let source = Source { path, columns, pipeline: Pipeline::default(), duplicates };
-    let items = source.read(&mut |_| ()).unwrap();
+    let items = source.read(&scratch(), &mut |_| ()).unwrap();
     let out = folder.path().join("out");
-    let matching = [true, false, true];
+    let matching = flags(&items, &[true, false, true]);
     assert_eq!(source.write_rows(&items, &matching, &out), Ok(2));
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "id,n\na,1\nc,6\n");
     assert_eq!(source.write_rest(&items, &matching, &out), Ok(3));
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "id,n\nb,2\n,4\nb,5\n");
-    assert!(source.write_rest(&items, &matching[1..], &out).is_err());
+    assert!(source.write_rest(&items, &Flags::new(2), &out).is_err());
 }

@@ -18,12 +18,16 @@ use zeroize::Zeroizing;
 
 use crate::pipe::{Pipe, cheated, malformed};
 use crate::records::{Record, Records};
+use crate::scratch::{List, Scratch};
 use crate::session::{Random, Session};
 use crate::vole::gf128::add_scaled;
 use crate::vole::okvs::{self, ATTEMPTS, Failure, Rows, first_of};
 use crate::vole::params::Sizes;
 use crate::vole::prg::{Permutation, keyed};
 use crate::vole::silent::{self, Shape};
+
+/// Values that are worked on together.
+const PIECE: usize = 1 << 18;
 
 fn shape(sizes: &Sizes, chunk: usize, bins: u64) -> Shape {
     Shape {
@@ -43,21 +47,23 @@ fn rows<'a>(permutation: &'a Permutation, sizes: &Sizes, attempt: u8) -> Rows<'a
     Rows { permutation, bin: sizes.bins.each, attempt }
 }
 
-/// Values of records, bin by bin in parallel: `of` fills those of one bin.
-fn by_bin(
+/// The last step, of values that were waiting for a mask.
+fn masked(
     records: &Records,
-    bins: std::ops::Range<u64>,
-    out: &mut [u128],
-    of: impl Fn(u64, &[Record], &mut [u128]) + Sync,
-) {
-    let mut rest = out;
-    let mut parts = Vec::new();
-    for bin in bins {
-        let (part, after) = rest.split_at_mut(records.bin(bin).len());
-        parts.push((bin, part));
-        rest = after;
+    values: &List<2>,
+    mask: u128,
+    scratch: &Scratch,
+) -> Result<List<2>, Reason> {
+    let (mut walk, mut reading) = (records.walk(), values.read());
+    let mut all = List::new(scratch, values.len());
+    loop {
+        let mut values = reading.values(PIECE)?;
+        if values.is_empty() {
+            return Ok(all);
+        }
+        outputs(&walk.some(values.len())?, &mut values, mask);
+        all.extend(&values)?;
     }
-    parts.into_par_iter().for_each(|(bin, part)| of(bin, &records.all[records.bin(bin)], part));
 }
 
 fn outputs(records: &[Record], values: &mut [u128], mask: u128) {
@@ -73,19 +79,21 @@ pub(crate) fn receive(
     random: &mut Random,
     records: &Records,
     sizes: &Sizes,
-) -> Result<Zeroizing<Vec<u128>>, Reason> {
+    scratch: &Scratch,
+) -> Result<List<2>, Reason> {
     let permutation = Permutation::new(session.key("okvs/rows", 0));
     let before = session.clone();
     let committed: Option<[u8; 32]> = if sizes.malicious { Some(pipe.array()?) } else { None };
     committed.iter().for_each(|committed| session.absorb(committed));
     let setup = silent::Receiver::start(session, pipe, random)?;
-    let mut values = Zeroizing::new(vec![0; records.all.len()]);
+    let (mut walk, mut all) = (records.walk(), List::new(scratch, records.len()));
     for (chunk, bins) in sizes.chunks().enumerate() {
+        let part = walk.bins(bins.clone(), sizes.bins.count, usize::MAX)?;
         let shape = shape(sizes, chunk, bins.end - bins.start);
         let encoded = |attempt| {
             let rows = rows(&permutation, sizes, attempt);
             let of = |bin| {
-                let records = &records.all[records.bin(bin)];
+                let records = &part.all[part.bin(bin)];
                 let values: Vec<u128> = records.iter().map(|record| record.value).collect();
                 okvs::encode(&rows, records, &values, None)
             };
@@ -106,27 +114,25 @@ pub(crate) fn receive(
         let a: Zeroizing<Vec<u128>> = Zeroizing::new(pairs.iter().map(|[a, _]| *a).collect());
         drop(pairs);
         let rows = rows(&permutation, sizes, attempt);
-        let first = bins.start;
-        by_bin(records, bins.clone(), &mut values[records.bins(&bins)], |bin, records, out| {
-            let at = (bin - first) as usize * each;
+        let mut values = Zeroizing::new(vec![0; part.all.len()]);
+        part.by_bin(&mut values, |bin, records, out| {
+            let at = (bin - bins.start) as usize * each;
             okvs::decode(&rows, &a[at..at + each], records, out);
         });
-    }
-    let mask = match committed {
-        None => before.key("oprf/mask", 0),
-        Some(committed) => {
-            let own = random.block();
-            pipe.write_blocks(&[own])?;
-            let mut theirs = [0];
-            pipe.read_blocks(&mut theirs)?;
-            if !bool::from(commitment(&before, theirs[0]).ct_eq(&committed)) {
-                return Err(cheated("it opened another mask than it had committed to"));
-            }
-            own ^ theirs[0]
+        if committed.is_none() {
+            outputs(&part.all, &mut values, before.key("oprf/mask", 0));
         }
-    };
-    outputs(&records.all, &mut values, mask);
-    Ok(values)
+        all.extend(&values)?;
+    }
+    let Some(committed) = committed else { return Ok(all) };
+    let own = random.block();
+    pipe.write_blocks(&[own])?;
+    let mut theirs = [0];
+    pipe.read_blocks(&mut theirs)?;
+    if !bool::from(commitment(&before, theirs[0]).ct_eq(&committed)) {
+        return Err(cheated("it opened another mask than it had committed to"));
+    }
+    masked(records, &all, own ^ theirs[0], scratch)
 }
 
 /// Work that needs no peer beside work that waits for one.
@@ -148,17 +154,18 @@ pub(crate) fn send(
     random: &mut Random,
     records: &Records,
     sizes: &Sizes,
-) -> Result<Zeroizing<Vec<u128>>, Reason> {
+    scratch: &Scratch,
+) -> Result<List<2>, Reason> {
     let permutation = Permutation::new(session.key("okvs/rows", 0));
     let own = random.block();
-    let mut mask = session.key("oprf/mask", 0);
+    let mask = session.key("oprf/mask", 0);
     if sizes.malicious {
         let committed = commitment(session, own);
         pipe.write(&committed)?;
         session.absorb(&committed);
     }
     let setup = silent::Sender::start(session, pipe, random)?;
-    let mut values = Zeroizing::new(vec![0; records.all.len()]);
+    let (mut walk, mut all) = (records.walk(), List::new(scratch, records.len()));
     for (chunk, bins) in sizes.chunks().enumerate() {
         let shape = shape(sizes, chunk, bins.end - bins.start);
         let mut k = setup.chunk(session, pipe, random, &shape)?;
@@ -172,22 +179,33 @@ pub(crate) fn send(
             pipe.read_blocks(&mut sums)?;
             add_scaled(k, *setup.delta, &sums);
         }
-        let (rows, first) = (rows(&permutation, sizes, attempt), bins.start);
-        by_bin(records, bins.clone(), &mut values[records.bins(&bins)], |bin, records, out| {
-            let at = (bin - first) as usize * each;
-            okvs::decode(&rows, &k[at..at + each], records, out);
-            let asked: Vec<u128> = records.iter().map(|record| record.value).collect();
-            add_scaled(out, *setup.delta, &asked);
-        });
+        let rows = rows(&permutation, sizes, attempt);
+        // Of this side there may be any number in a bin.
+        loop {
+            let part = walk.bins(bins.clone(), sizes.bins.count, PIECE)?;
+            if part.all.is_empty() {
+                break;
+            }
+            let mut values = Zeroizing::new(vec![0; part.all.len()]);
+            part.by_bin(&mut values, |bin, records, out| {
+                let at = (bin - bins.start) as usize * each;
+                okvs::decode(&rows, &k[at..at + each], records, out);
+                let asked: Vec<u128> = records.iter().map(|record| record.value).collect();
+                add_scaled(out, *setup.delta, &asked);
+            });
+            if !sizes.malicious {
+                outputs(&part.all, &mut values, mask);
+            }
+            all.extend(&values)?;
+        }
     }
-    if sizes.malicious {
-        let mut theirs = [0];
-        pipe.read_blocks(&mut theirs)?;
-        pipe.write_blocks(&[own])?;
-        mask = own ^ theirs[0];
+    if !sizes.malicious {
+        return Ok(all);
     }
-    outputs(&records.all, &mut values, mask);
-    Ok(values)
+    let mut theirs = [0];
+    pipe.read_blocks(&mut theirs)?;
+    pipe.write_blocks(&[own])?;
+    masked(records, &all, own ^ theirs[0], scratch)
 }
 
 #[cfg(test)]
@@ -209,15 +227,20 @@ mod tests {
         let (mut a, mut b) = memory::pair();
         let side = |end: &mut memory::End, items: &[[u8; 32]], receives: bool| {
             let mut session = Session::new(&Digest([1; 32]));
-            let records = Records::new(&session, items, sizes.bins.count);
+            let places: BTreeMap<u128, u32> =
+                items.iter().map(|item| Record::of_item(&session, item).key).zip(0..).collect();
             let (mut pipe, mut random) = (Pipe::new(end), Random::from_os().unwrap());
+            // Larger sets are in files.
+            let scratch = Scratch::new(&std::env::temp_dir(), 5000);
+            let records = Records::new(&session, &items, 0, &mut random, &scratch).unwrap();
             let values = match receives {
-                true => receive(&mut session, &mut pipe, &mut random, &records, &sizes),
-                false => send(&mut session, &mut pipe, &mut random, &records, &sizes),
+                true => receive(&mut session, &mut pipe, &mut random, &records, &sizes, &scratch),
+                false => send(&mut session, &mut pipe, &mut random, &records, &sizes, &scratch),
             };
             pipe.finish().unwrap();
-            let values = values.unwrap();
-            records.origin.iter().copied().zip(values.iter().copied()).collect()
+            let values = values.unwrap().read().values(usize::MAX).unwrap();
+            let records = records.walk().some(usize::MAX).unwrap();
+            records.iter().map(|record| places[&record.key]).zip(values.iter().copied()).collect()
         };
         std::thread::scope(|scope| {
             let receiver = scope.spawn(|| side(&mut a, x, true));

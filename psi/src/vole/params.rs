@@ -102,6 +102,12 @@ impl Bins {
         Self { count, each: Bin::of(each, half) }
     }
 
+    /// Bins of each chunk, in order.
+    pub fn chunks(&self) -> impl Iterator<Item = std::ops::Range<u64>> + use<> {
+        let count = self.count;
+        (0..count).step_by(CHUNK_BINS as usize).map(move |at| at..count.min(at + CHUNK_BINS))
+    }
+
     /// Cells of all of them.
     pub fn cells(&self) -> u64 {
         self.count * self.each.cells()
@@ -194,8 +200,7 @@ impl Sizes {
 
     /// Bins of each chunk, in order.
     pub fn chunks(&self) -> impl Iterator<Item = std::ops::Range<u64>> + use<> {
-        let count = self.bins.count;
-        (0..count).step_by(CHUNK_BINS as usize).map(move |at| at..count.min(at + CHUNK_BINS))
+        self.bins.chunks()
     }
 
     /// Trees of a chunk of so many bins.
