@@ -266,6 +266,57 @@ fn vole_says_that_it_cannot_count_first() {
     assert_eq!((said.code, &said.json()["refusals"][0]["code"]), (3, &"cannot-count".into()));
 }
 
+/// The size that all are told has the section's noise, which the data set's budget pays for from one command to
+/// the next, until it is empty.
+#[test]
+fn a_size_with_noise_is_paid_for() {
+    let files = guarded();
+    let noised = SITE
+        .replace("\"rows\"", "\"size\"")
+        .replace(
+            "min-intersection = 25\nmax-fraction = 0.7",
+            "min-intersection = 0\nmax-fraction = 1.0",
+        )
+        .replace("max = 3", "max = 100")
+        + "out = [{ filter = \"laplace\", noise-multiplier = 6.0 }]\n";
+    std::fs::write(files.path().join("site.toml"), noised).unwrap();
+    let run = |sites: &[&str]| {
+        files.local(sites, &["--column", "email", "--reveal", "size", "--policy", "a=site.toml"])
+    };
+    let (mut told, mut refused) = (Vec::new(), None);
+    for _ in 0..30 {
+        let said = run(&["a.csv", "b.csv"]);
+        let result = said.json();
+        if said.code != 0 {
+            refused = Some((said.code, result["refusals"][0]["code"].clone()));
+            assert_eq!(result["intersection_size"], Value::Null);
+            break;
+        }
+        let size = &result["intersection_size"];
+        assert_eq!(intersections(&result), [size.clone(), size.clone()]);
+        assert!((result["noise"].as_f64().unwrap() - 6.0 * 2f64.sqrt()).abs() < 1e-9);
+        told.push(size.as_u64().unwrap());
+    }
+    // ε = 1 pays for a few of them; the same number each time has a chance of 12 in a thousand a run.
+    assert_eq!(refused, Some((4, "budget-exhausted".into())), "{told:?}");
+    assert!(told.len() >= 2, "{told:?}");
+    // More would be told of the same set by another's noise: everybody who wants noise pays.
+    assert_eq!(run(&["c.csv", "a.csv", "b.csv"]).code, 4);
+}
+
+/// Four million rows a side take no more memory than one million.
+#[test]
+#[ignore = "half a minute"]
+fn a_set_may_be_larger_than_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = privet_in(folder.path(), &["bench", "psi", "--items", "4194304", "--json"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let result = said.json();
+    assert_eq!(result["intersection"], result["expected"]);
+    let peak = result["peak_rss_bytes"].as_u64().unwrap();
+    assert!(peak < 400 << 20, "{peak}");
+}
+
 /// The shipped job: processes of their own, rows in each site's folder, no id in any log.
 #[test]
 fn the_example_runs_as_a_job() {

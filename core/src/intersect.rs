@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Reason;
 use crate::channel::Link;
+use crate::sensitivity::{Bound, Norm, Step, Unit};
+use crate::{Message, Reason};
 
 /// An enum of the words of a key in jobs, JSON and commands.
 macro_rules! words {
@@ -66,6 +67,16 @@ words! {
 /// Most sites of a run.
 pub const MAX_SITES: usize = 64;
 
+/// Name of the task.
+pub const TASK: &str = "psi";
+
+/// Name of the one number of a size that is told.
+pub const SIZE: &str = "size";
+
+/// How far one record moves a size: keys are counted once, so that a row more or less is an item more or less.
+pub const SIZE_BOUND: Bound =
+    Bound { unit: Unit::Record, norm: Norm::L1, lattice_units: 1, step: Step::ONE, sampled: None };
+
 /// Names of the steps by which keys are normalised.
 pub const NORMALISE: [&str; 5] = ["trim", "nfkc", "lower", "email", "phone"];
 
@@ -103,6 +114,23 @@ pub trait Guard: Send {
     /// # Errors
     /// When the run may not go on.
     fn sizes(&mut self, own: u64, peers: &[u64]) -> Result<Bounds, Reason>;
+
+    /// Standard deviation of the noise, in items, without which it tells no size; 0 where it tells sizes as they
+    /// are.
+    fn noise(&self) -> f64;
+
+    /// Pays for a size that is told with at least this noise, before anything from which it can be computed
+    /// leaves this site. Not called at the site that counts.
+    ///
+    /// # Errors
+    /// When it cannot be paid.
+    fn pays(&mut self) -> Result<(), Reason>;
+
+    /// Adds noise to the size that this site has counted, one number of sensitivity 1, and pays for it.
+    ///
+    /// # Errors
+    /// When it cannot be paid, or noise cannot be added.
+    fn noised(&mut self, size: Message) -> Result<Message, Reason>;
 }
 
 /// Sizes of an intersection of which something may be shown.
@@ -142,7 +170,7 @@ pub struct Meeting<'a> {
 }
 
 /// What a site found. For its owner: it never leaves by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     /// Different keys of its file.
     pub items: u64,
@@ -152,6 +180,8 @@ pub struct Found {
     pub blank: u64,
     /// Items that all sites have, where it was told.
     pub common: Option<u64>,
+    /// Standard deviation of the noise on `common`; 0 where it is exact.
+    pub noise: f64,
     /// How it was computed.
     pub protocol: Protocol,
 }

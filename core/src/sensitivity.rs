@@ -68,6 +68,9 @@ impl Adjacency {
 pub struct Step(i16);
 
 impl Step {
+    /// The step 1.
+    pub const ONE: Self = Self(0);
+
     /// The step 2^-`exponent`, or `None` outside −100…100.
     pub const fn new(exponent: i16) -> Option<Self> {
         if exponent < -100 || exponent > 100 { None } else { Some(Self(exponent)) }

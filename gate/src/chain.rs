@@ -445,7 +445,8 @@ impl Compiler<'_> {
     }
 }
 
-fn build(
+/// Builds one filter and says what it makes of what is known.
+pub(crate) fn build(
     registry: &Registry,
     used: &FilterUse,
     context: &BuildContext<'_>,

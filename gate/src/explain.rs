@@ -5,6 +5,7 @@
 
 mod intersection;
 
+use privet_core::event::Event;
 use privet_core::ledger::{Ledger, Window, rounded_up};
 use privet_core::message::{DataKind, Protection};
 use privet_core::seal::Scheme;
@@ -69,6 +70,38 @@ pub struct Privacy {
     pub guess_rate: f64,
 }
 
+impl Privacy {
+    /// What rounds of these events cost a data set, seen as they leave the site.
+    fn local(
+        dataset: &Dataset,
+        events: &[Event],
+        ledger: &dyn Ledger,
+        rounds: u32,
+    ) -> Result<Self, Reason> {
+        let quote = ledger.quote(&dataset.id, SUBMITTER, events, rounds)?;
+        let last = events.last();
+        Ok(Self {
+            dataset: dataset.id.clone(),
+            unit: dataset.unit,
+            adjacency: dataset.adjacency,
+            view: "local",
+            mechanism: last.map_or("none", |event| event.mechanism.name()),
+            noise_multiplier: last.map(|event| event.mechanism.noise_multiplier()),
+            rounds,
+            epsilon: last.map(|_| quote.planned),
+            delta: dataset.budget.delta,
+            accountant: quote.accountant,
+            window: dataset.budget.window.to_string(),
+            budget: dataset.budget.epsilon,
+            spent: quote.spent,
+            left: (dataset.budget.epsilon - quote.after).max(0.0),
+            refused_from_round: quote.refused_from_round,
+            epsilon_if_seal_broken: None,
+            guess_rate: if last.is_some() { quote.guess_rate } else { 1.0 },
+        })
+    }
+}
+
 /// Something the owner should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
@@ -124,7 +157,10 @@ pub fn explain(
     rounds: u32,
 ) -> Result<Explanation, CompileError> {
     if let Work::Intersection(wanted) = &job.work {
-        return Ok(intersection::explain(policy, job, wanted));
+        return intersection::explain(policy, job, wanted, registry, ledger).map_err(|reason| {
+            let stage = privet_core::Stage::Compile;
+            CompileError::Refused(Box::new(Refusal::new(&policy.site, stage, reason)))
+        });
     }
     match Chain::compile(policy, job, promise, registry, SUBMITTER) {
         Ok(chain) => allowed(policy, job, &chain, registry, ledger, rounds).map_err(|reason| {
@@ -176,34 +212,13 @@ fn allowed(
     rounds: u32,
 ) -> Result<Explanation, Reason> {
     let dataset = &chain.dataset;
-    let quote = ledger.quote(&dataset.id, SUBMITTER, chain.events(), rounds)?;
     let paid = !chain.events().is_empty();
-    let mut privacy = Privacy {
-        dataset: dataset.id.clone(),
-        unit: dataset.unit,
-        adjacency: dataset.adjacency,
-        view: if chain.rule.protect.as_ref().is_some_and(|seal| seal.sharers().is_some()) {
-            "sum"
-        } else {
-            "local"
-        },
-        mechanism: chain.events().last().map_or("none", |event| event.mechanism.name()),
-        noise_multiplier: chain.noise_multiplier(),
-        rounds,
-        epsilon: paid.then_some(quote.planned),
-        delta: dataset.budget.delta,
-        accountant: quote.accountant,
-        window: dataset.budget.window.to_string(),
-        budget: dataset.budget.epsilon,
-        spent: quote.spent,
-        left: (dataset.budget.epsilon - quote.after).max(0.0),
-        refused_from_round: quote.refused_from_round,
+    let sealed = chain.rule.protect.as_ref().is_some_and(|seal| seal.sharers().is_some());
+    let privacy = Privacy {
+        view: if sealed { "sum" } else { "local" },
         epsilon_if_seal_broken: chain.epsilon_if_seal_broken(ledger, SUBMITTER, rounds)?,
-        guess_rate: quote.guess_rate,
+        ..Privacy::local(dataset, chain.events(), ledger, rounds)?
     };
-    if !paid {
-        privacy.guess_rate = 1.0;
-    }
     let warnings = warnings(policy, chain, &privacy);
     let not_covered = not_covered(policy, chain, registry);
     let line = policy.line(&chain.rule);

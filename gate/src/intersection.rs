@@ -4,7 +4,10 @@
 //!   offer ──▶ Passage, if a [[psi]] admits it
 //!   peers ──▶ Limits: runs are counted, sizes and the intersection's size held against the section
 //!   frames ──▶ Released, as many bytes as sets of these sizes need
+//!   a size that is told ──▶ the section's own noise, which the data set's budget pays
 //! ```
+
+mod noise;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +17,16 @@ use std::time::UNIX_EPOCH;
 use privet_core::audit::{Audit, AuditEntry};
 use privet_core::clock::Clock;
 use privet_core::intersect::{Bounds, Guard, Reveal, Wanted};
-use privet_core::ledger::Window;
-use privet_core::{Code, Reason, Refusal, Stage};
+use privet_core::ledger::{Ledger, Purpose, Window};
+use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 use privet_crypto::{Reader, Writer};
 use privet_store::{Store, StoreError, Table};
 
+pub(crate) use self::noise::Noise;
+use crate::filter_use::FilterUse;
 use crate::job::{Job, Offer};
 use crate::policy::{Dataset, Policy};
-use crate::released::{Released, Status};
+use crate::released::{Released, Reservation, Status};
 use crate::site::SiteGate;
 
 /// Data set and peer → when runs began, in seconds since 1970.
@@ -47,6 +52,8 @@ pub struct PsiRule {
     pub columns: Option<Vec<String>>,
     /// Whether matching rows may be told, here and to the others; else their number alone.
     pub rows: bool,
+    /// Filters that a size passes before anybody is told it; only where rows are not.
+    pub out: Vec<FilterUse>,
     /// The fewest common items of which anything may be told.
     pub min_intersection: u64,
     /// The largest share of this site's items of which anything may be told.
@@ -71,7 +78,9 @@ pub struct Passage {
     site: String,
     rules: Vec<PsiRule>,
     dataset: Dataset,
-    job: String,
+    purpose: Purpose,
+    registry: Arc<Registry>,
+    ledger: Arc<dyn Ledger>,
     audit: Arc<dyn Audit>,
     store: Store,
     clock: Arc<dyn Clock>,
@@ -121,14 +130,17 @@ pub fn admits(policy: &Policy, job: &Job, wanted: &Wanted) -> Result<(), Reason>
 }
 
 impl SiteGate {
-    /// Holds an offered intersection against the policy.
+    /// Holds an offered intersection against the policy. `submitter` is what the caller knows of the peer that
+    /// offers it.
     ///
     /// # Errors
     /// When no section of the policy admits it.
     pub fn intersect(
         &self,
+        offer: &Offer,
         job: &Job,
         wanted: &Wanted,
+        submitter: &str,
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Result<Passage, Refusal> {
@@ -139,7 +151,14 @@ impl SiteGate {
             site: policy.site.clone(),
             rules,
             dataset,
-            job: job.name.clone(),
+            purpose: Purpose {
+                job: job.name.clone(),
+                run: offer.run.clone(),
+                round: 1,
+                submitter: submitter.to_owned(),
+            },
+            registry: self.shared_registry(),
+            ledger: self.ledger(),
             audit: self.audit(),
             store,
             clock,
@@ -188,12 +207,21 @@ impl Passage {
         let allowed = Arc::new(AtomicU64::new(SETUP_BYTES * peers.len() as u64));
         let left =
             Left { rule: rule.name(), peers: peers.join(", "), sent: 0, allowed: allowed.clone() };
+        let noise =
+            Noise::compile(rule, &self.dataset, &self.registry).map_err(|(_, reason)| reason)?;
+        let noise = noise.map(|noise| Paid {
+            noise,
+            ledger: self.ledger.clone(),
+            purpose: self.purpose.clone(),
+            reserved: None,
+        });
         let limits = Limits {
             rule: rule.clone(),
             peers: peers.to_vec(),
             store: self.store.clone(),
             clock: self.clock.clone(),
             allowed,
+            noise,
         };
         // Whose runs are used up is not even told the size of the set.
         limits.claim(false)?;
@@ -202,7 +230,7 @@ impl Passage {
         }
         let entry = AuditEntry {
             event: "intersect".to_owned(),
-            job: Some(self.job.clone()),
+            job: Some(self.purpose.job.clone()),
             peer: Some(left.peers.clone()),
             rule: Some(left.rule.clone()),
             ..AuditEntry::default()
@@ -241,7 +269,7 @@ impl Passage {
         };
         let entry = AuditEntry {
             event: "intersected".to_owned(),
-            job: Some(self.job.clone()),
+            job: Some(self.purpose.job.clone()),
             peer: peers,
             rule,
             filters: vec![shown.to_owned()],
@@ -259,6 +287,28 @@ pub struct Limits {
     store: Store,
     clock: Arc<dyn Clock>,
     allowed: Arc<AtomicU64>,
+    noise: Option<Paid>,
+}
+
+/// Noise on the size of one run, and what pays for it.
+struct Paid {
+    noise: Noise,
+    ledger: Arc<dyn Ledger>,
+    purpose: Purpose,
+    reserved: Option<Reservation>,
+}
+
+impl Paid {
+    fn reserve(&mut self, dataset: &str) -> Result<(), Reason> {
+        let id = self.ledger.reserve(dataset, &self.purpose, self.noise.events())?;
+        self.reserved = Some(Reservation::new(self.ledger.clone(), id));
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Reservation, Reason> {
+        let none = || Reason::new(Code::BudgetExhausted, "nothing was reserved for this size");
+        self.reserved.take().ok_or_else(none)
+    }
 }
 
 impl Limits {
@@ -336,11 +386,37 @@ impl Guard for Limits {
             return Err(Reason::new(Code::TooFewRecords, detail));
         }
         self.claim(true)?;
+        if let Some(paid) = &mut self.noise {
+            paid.reserve(&self.rule.dataset)?;
+        }
         let items =
             |peer: &u64| ITEM_BYTES.saturating_mul(own.saturating_add(*peer).saturating_add(4096));
         let more = peers.iter().map(items).fold(0, u64::saturating_add);
         self.allowed.fetch_add(more, Ordering::SeqCst);
         Ok(Bounds { least, most: (self.rule.max_fraction * own as f64) as u64 })
+    }
+
+    fn noise(&self) -> f64 {
+        self.noise.as_ref().map_or(0.0, |paid| paid.noise.deviation())
+    }
+
+    fn pays(&mut self) -> Result<(), Reason> {
+        match &mut self.noise {
+            Some(paid) => paid.take()?.commit(),
+            None => Ok(()),
+        }
+    }
+
+    fn noised(&mut self, size: Message) -> Result<Message, Reason> {
+        let unpaid = || Reason::new(Code::UnpaidRelease, "the section adds no noise to sizes");
+        let paid = self.noise.as_mut().ok_or_else(unpaid)?;
+        let mut reserved = paid.take()?;
+        let noised = paid.noise.apply(size, &mut reserved)?;
+        if !reserved.drawn() {
+            return Err(unpaid());
+        }
+        reserved.commit()?;
+        Ok(noised)
     }
 }
 
@@ -376,6 +452,7 @@ mod tests {
             store: store.clone(),
             clock: clock.clone(),
             allowed: Arc::default(),
+            noise: None,
         }
     }
 
@@ -386,6 +463,7 @@ mod tests {
             all_peers: false,
             columns: None,
             rows: true,
+            out: Vec::new(),
             min_intersection: 10,
             max_fraction: 0.5,
             runs: 2,

@@ -229,7 +229,8 @@ impl Reservation {
         self.drawn
     }
 
-    fn commit(mut self) -> Result<(), Reason> {
+    /// Makes it final.
+    pub(crate) fn commit(mut self) -> Result<(), Reason> {
         match self.id.take() {
             Some(id) => self.ledger.commit(id),
             None => Ok(()),

@@ -80,6 +80,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "reveal": { "enum": ["size", "rows"] },
                     "min-intersection": { "type": "integer", "minimum": 0 },
                     "max-fraction": { "type": "number", "minimum": 0, "maximum": 1 },
+                    "out": { "type": "array", "items": { "type": "object" } },
                     "runs": object(&["max", "window"], json!({
                         "max": { "type": "integer", "minimum": 0 },
                         "window": text("For example 30d"),

@@ -73,6 +73,14 @@ impl SiteGate {
         self.audit.clone()
     }
 
+    pub(crate) fn ledger(&self) -> Arc<dyn Ledger> {
+        self.ledger.clone()
+    }
+
+    pub(crate) fn shared_registry(&self) -> Arc<Registry> {
+        self.registry.clone()
+    }
+
     /// The filters there are.
     pub fn registry(&self) -> &Registry {
         &self.registry

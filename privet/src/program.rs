@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use privet_core::clock::{Clock, SystemClock};
+use privet_core::intersect::Intersector;
 use privet_core::ledger::Ledger;
 use privet_core::registry::DuplicateFilter;
 use privet_core::seal::{ServerSeal, SiteSeal, Terms};
@@ -21,6 +22,7 @@ pub struct Program {
     registry: Registry,
     workload: Arc<dyn Workload>,
     seal: OpenSeal,
+    intersector: Arc<dyn Intersector>,
 }
 
 impl Default for Program {
@@ -39,7 +41,8 @@ impl Program {
             prover = Some(builtins.prover());
         });
         let workload = Arc::new(Builtin::new(prover));
-        Self { registry, workload, seal: Arc::new(open_site_seal) }
+        let intersector = Arc::new(privet_psi::Files::new(prover));
+        Self { registry, workload, seal: Arc::new(open_site_seal), intersector }
     }
 
     /// Adds a filter of one's own.
@@ -87,7 +90,7 @@ impl Program {
             workload: self.workload,
             ledger: open_ledger,
             seal: self.seal,
-            intersector: Arc::new(privet_psi::Files),
+            intersector: self.intersector,
             clock: Arc::new(SystemClock),
         }
     }

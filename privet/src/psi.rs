@@ -47,6 +47,8 @@ pub struct Intersection {
     pub sites: Vec<SiteFound>,
     /// How many items all sites have, where any of them is told.
     pub intersection_size: Option<u64>,
+    /// Standard deviation of the noise on the size; 0 where it is exact.
+    pub noise: f64,
     /// Who was to learn what.
     pub reveal: Reveal,
     /// How it was computed.
@@ -60,11 +62,13 @@ pub(crate) fn found(
 ) -> Option<Intersection> {
     let mut all = Vec::new();
     let mut protocol = None;
+    let mut noise: f64 = 0.0;
     for (name, folder) in sites {
         let Some(Kept { found, bytes_sent, peak_rss_bytes }) = Kept::read(&folder) else {
             continue;
         };
         protocol = Some(found.protocol);
+        noise = noise.max(found.noise);
         all.push(SiteFound {
             name,
             items: found.items,
@@ -77,6 +81,7 @@ pub(crate) fn found(
     }
     Some(Intersection {
         intersection_size: all.iter().find_map(|site| site.intersection),
+        noise,
         reveal: wanted.reveal,
         protocol: protocol?,
         sites: all,
@@ -209,14 +214,14 @@ pub fn intersect_files(
     let workspace = folder.path().join("workspace");
     for (name, file) in names.iter().zip(&options.files) {
         let data = std::path::absolute(file)?;
-        let sections = match options.policies.get(name) {
-            None => vec![unguarded(name, &names)?],
+        let (dataset, sections) = match options.policies.get(name) {
+            None => (unnoised()?, vec![unguarded(name, &names)?]),
             Some(policy) => {
                 remember(policy, &workspace.join("sites").join(name))?;
                 guarded(&data, &names, policy, &program)?
             }
         };
-        let text = policy(name, &data, sections)?;
+        let text = policy(name, &data, dataset, sections)?;
         std::fs::write(folder.path().join(format!("{name}.toml")), text)?;
     }
     std::fs::write(folder.path().join("job.toml"), job(&options.wanted, &names))?;
@@ -259,6 +264,7 @@ pub fn intersect_files(
     let nothing = || Intersection {
         sites: Vec::new(),
         intersection_size: None,
+        noise: 0.0,
         reveal: options.wanted.reveal,
         protocol: options.wanted.protocol,
     };
@@ -300,10 +306,19 @@ fn job(wanted: &Wanted, names: &[String]) -> String {
     )
 }
 
-/// A policy of nothing but these [[psi]] sections, on this file.
-fn policy(name: &str, data: &Path, sections: Vec<Value>) -> std::io::Result<String> {
+/// A data set whose budget nothing is taken from.
+fn unnoised() -> std::io::Result<Table> {
     let text = "unit = \"record\"\nrecords = 1\nbudget = { epsilon = 1.0, delta = 1e-5 }\n";
-    let mut dataset: Table = text.parse().map_err(std::io::Error::other)?;
+    text.parse().map_err(std::io::Error::other)
+}
+
+/// A policy of nothing but a data set, which is this file, and these [[psi]] sections.
+fn policy(
+    name: &str,
+    data: &Path,
+    mut dataset: Table,
+    sections: Vec<Value>,
+) -> std::io::Result<String> {
     dataset.insert("path".to_owned(), Value::String(data.display().to_string()));
     let table = |key: &str, value| Value::Table([(key.to_owned(), value)].into_iter().collect());
     let whole: Table = [
@@ -329,14 +344,14 @@ fn unguarded(name: &str, names: &[String]) -> std::io::Result<Value> {
     Ok(Value::Table(section))
 }
 
-/// The sections of a site's own policy that are held against a file. Pins are not: certificates of a run on
+/// The sections of a site's own policy that are held against a file, and the data set that they are of. Pins are not: certificates of a run on
 /// loopback are new each time.
 fn guarded(
     data: &Path,
     names: &[String],
     policy: &Path,
     program: &Program,
-) -> Result<Vec<Value>, RunError> {
+) -> Result<(Table, Vec<Value>), RunError> {
     let loaded =
         privet_gate::Policy::load(policy, program.registry()).map_err(RunError::Invalid)?;
     let source: &Source = &loaded.source;
@@ -366,7 +381,8 @@ fn guarded(
             kept.push(Value::Table(section));
         }
     }
-    Ok(kept)
+    let dataset = table.get("dataset").and_then(|all| all.get(&id)).and_then(Value::as_table);
+    Ok((dataset.cloned().map_or_else(unnoised, Ok)?, kept))
 }
 
 /// Runs that a policy counts are remembered beside it, from one command to the next.

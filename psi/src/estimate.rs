@@ -32,7 +32,8 @@ const VOLE_START: f64 = 90_000.0;
 /// When there is no such run.
 pub fn estimate(wanted: &Wanted, sizes: &[u64], counts: bool) -> Result<Estimate, Reason> {
     let counts = counts || wanted.reveal == Reveal::Size;
-    let plan = Plan::of(wanted.protocol, wanted.reveal, wanted.malicious, counts, sizes.to_vec())?;
+    let Wanted { protocol, reveal, malicious, .. } = *wanted;
+    let plan = Plan::of(protocol, reveal, malicious, counts, sizes.to_vec(), &[])?;
     let leader = plan.sizes[plan.leader];
     let tags = |count: u64, bits: u32| Shape { count, bits }.expected_bytes();
     let least = plan.sizes.iter().copied().min().unwrap_or_default();

@@ -16,7 +16,7 @@ impl Flags {
     /// Places as they were written; `None` for other bytes than so many places have.
     pub(crate) fn from_bytes(bytes: Vec<u8>, len: u64) -> Option<Self> {
         let whole = bytes.len() as u64 == len.div_ceil(8);
-        let beyond = bytes.last().is_some_and(|last| len % 8 != 0 && last >> (len % 8) != 0);
+        let beyond = bytes.last().is_some_and(|last| !len.is_multiple_of(8) && last >> (len % 8) != 0);
         (whole && !beyond).then_some(Self { bytes, len })
     }
 
@@ -56,7 +56,7 @@ impl FromIterator<bool> for Flags {
     fn from_iter<T: IntoIterator<Item = bool>>(set: T) -> Self {
         let mut flags = Self { bytes: Vec::new(), len: 0 };
         for set in set {
-            if flags.len % 8 == 0 {
+            if flags.len.is_multiple_of(8) {
                 flags.bytes.push(0);
             }
             flags.len += 1;

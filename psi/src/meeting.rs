@@ -1,6 +1,7 @@
 //! Intersections of files: read, meet the other sites, write the rows that match.
 
 use privet_core::intersect::{Found, Intersector, Meeting, Wanted};
+use privet_core::sensitivity::Prover;
 use privet_core::{Code, Reason};
 use privet_crypto::{Digest, Transcript};
 
@@ -11,8 +12,17 @@ use crate::terms::Terms;
 use crate::vole::params::Assurance;
 
 /// The protocols, on the sites' own files.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Files;
+#[derive(Debug, Clone, Copy)]
+pub struct Files {
+    prover: Option<Prover>,
+}
+
+impl Files {
+    /// With leave to say how far one item moves a size; without it no size gets noise.
+    pub fn new(prover: Option<Prover>) -> Self {
+        Self { prover }
+    }
+}
 
 impl From<InputError> for Reason {
     fn from(error: InputError) -> Self {
@@ -57,8 +67,8 @@ impl Intersector for Files {
             assurance: assurance(wanted),
         };
         let declared = if wanted.pad { count.max(1024).next_power_of_two() } else { count };
-        let site = Site { me, items: &items, scratch, declared, links, guard };
-        let Outcome { protocol, size, matching } = intersect(&terms, site)?;
+        let site = Site { me, items: &items, scratch, declared, links, guard, prover: self.prover };
+        let Outcome { protocol, size, noise, matching } = intersect(&terms, site)?;
         if let Some(matching) = &matching {
             source.write_rows(&items, matching, out)?;
             if wanted.rest {
@@ -70,6 +80,7 @@ impl Intersector for Files {
             duplicates: items.duplicates,
             blank: items.blank,
             common: size,
+            noise,
             protocol,
         })
     }

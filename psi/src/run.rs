@@ -1,8 +1,10 @@
 //! A run: sites greet each other, agree on a plan, compute, ask their guards, and show.
 
 use privet_core::channel::Link;
-use privet_core::intersect::{Bounds, Guard, MAX_SITES, Protocol};
-use privet_core::{Code, Reason};
+use privet_core::intersect::{Bounds, Guard, MAX_SITES, Protocol, SIZE, SIZE_BOUND, TASK};
+use privet_core::sensitivity::{Lattice, LatticeTensor, Prover};
+use privet_core::tensor::Shape;
+use privet_core::{Code, Content, DataKind, Message, Reason};
 use subtle::ConstantTimeEq;
 
 use crate::flags::Flags;
@@ -14,12 +16,14 @@ use crate::terms::{Hello, Plan, Terms};
 use crate::{star, two};
 
 /// What a site learnt.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Outcome {
     /// [`Protocol::Ecdh`] or [`Protocol::Vole`].
     pub protocol: Protocol,
     /// How many items all sites have, where this site is told.
     pub size: Option<u64>,
+    /// Standard deviation of the noise on the size; 0 where it is exact.
+    pub noise: f64,
     /// Of each of its items whether all sites have it, where this site is told.
     pub matching: Option<Flags>,
 }
@@ -38,6 +42,8 @@ pub struct Site<'a> {
     pub links: Vec<Option<Box<dyn Link>>>,
     /// What it allows.
     pub guard: &'a mut dyn Guard,
+    /// Leave to say how far one item moves a size; without it no size gets noise.
+    pub prover: Option<Prover>,
 }
 
 /// What a site is shown: how many items are common, and which of its own are.
@@ -51,6 +57,7 @@ pub(crate) struct Common<'a> {
     /// Of this site's items and dummies.
     pub(crate) records: Records,
     pub(crate) scratch: Scratch,
+    prover: Option<Prover>,
     /// Of everything that all sites have said.
     pub(crate) session: Session,
     /// Sizes that this site allows; at the site that counts, that all of them do.
@@ -67,28 +74,48 @@ fn size_gate() -> Reason {
 }
 
 impl Common<'_> {
-    /// Tells these sites the size that this one has counted, if all sites allow it.
+    /// The size with the noise of this site, as far as there can be such a size.
+    fn noised(&self, guard: &mut dyn Guard, size: u64) -> Result<u64, Reason> {
+        let lost =
+            || Reason::new(Code::WrongContent, "the size did not come back from its filters");
+        let one = Shape::new(vec![1]).ok_or_else(lost)?;
+        let tensor = LatticeTensor::new(one, vec![size as i64]).ok_or_else(lost)?;
+        let tensors = [(SIZE.to_owned(), tensor)].into();
+        let lattice = Lattice::proven(self.prover.as_ref().ok_or_else(lost)?, tensors, SIZE_BOUND);
+        let message = Message::new(TASK, DataKind::Psi, Content::Lattice(lattice));
+        let Content::Lattice(lattice) = guard.noised(message)?.content else { return Err(lost()) };
+        let noised = lattice.into_values().first().copied().ok_or_else(lost)?;
+        Ok((noised.max(0) as u64).min(self.most_common()))
+    }
+
+    /// The most items that there can be in common.
+    pub(crate) fn most_common(&self) -> u64 {
+        self.plan.sizes.iter().copied().min().unwrap_or_default()
+    }
+
+    /// Tells these sites the size that this one has counted, if all sites allow it, and gives what it told.
     pub(crate) fn tell<'p, 'a: 'p>(
         &self,
+        guard: &mut dyn Guard,
         size: u64,
         to: impl Iterator<Item = &'p mut Pipe<'a>>,
-    ) -> Result<(), Reason> {
+    ) -> Result<u64, Reason> {
+        let size = if self.plan.noise > 0.0 { self.noised(guard, size)? } else { size };
         let allowed = self.bounds.allow(size);
         let told = if allowed { size } else { NOT_TOLD };
         for pipe in to {
             pipe.write(&told.to_le_bytes())?;
             pipe.flush()?;
         }
-        if allowed { Ok(()) } else { Err(size_gate()) }
+        if allowed { Ok(size) } else { Err(size_gate()) }
     }
 
     /// The size, from the site that counts.
     pub(crate) fn hear(&self, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
-        let size = u64::from_le_bytes(pipe(pipes, self.plan.counter())?.array()?);
-        let most = self.plan.sizes.iter().copied().min().unwrap_or_default();
+        let size = u64::from_le_bytes(pipe(pipes, self.plan.counter)?.array()?);
         match size {
             NOT_TOLD => Err(size_gate()),
-            size if size <= most && self.bounds.allow(size) => Ok(size),
+            size if size <= self.most_common() && self.bounds.allow(size) => Ok(size),
             _ => Err(cheated("it tells a size that it was not to tell, or that there cannot be")),
         }
     }
@@ -149,7 +176,7 @@ fn bounds(plan: &Plan, me: usize, pipes: &mut Pipes<'_>, own: Bounds) -> Result<
     if !plan.counts {
         return Ok(own);
     }
-    let counter = plan.counter();
+    let counter = plan.counter;
     if me != counter {
         let link = pipe(pipes, counter)?;
         link.write(&own.least.to_le_bytes())?;
@@ -171,7 +198,7 @@ fn bounds(plan: &Plan, me: usize, pipes: &mut Pipes<'_>, own: Bounds) -> Result<
 /// When a guard refuses, a peer is gone or does not follow the protocol, or sites want different things. Nobody
 /// has then learnt more than that, but for the site that counts, whose process has seen the size.
 pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
-    let Site { me, items, declared, mut links, guard, scratch } = site;
+    let Site { me, items, declared, mut links, guard, scratch, prover } = site;
     let sites = links.len();
     let whole = links.iter().enumerate().all(|(at, link)| link.is_none() == (at == me));
     if !(2..=MAX_SITES).contains(&sites) || !whole {
@@ -191,7 +218,7 @@ pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
         let digest = opening.transcript("privet/psi/nonce/v1").number(site as u64).bytes(nonce);
         digest.finish().0
     };
-    let hello = Hello::new(terms, sites, size, guard.counts(), commit(&nonce, me));
+    let hello = Hello::new(terms, sites, size, guard, commit(&nonce, me));
     let hellos = exchange(&mut pipes, &hello.encode())?;
     let hellos: Vec<Hello> =
         hellos.iter().map(|bytes| Hello::decode(bytes)).collect::<Result<_, _>>()?;
@@ -214,266 +241,19 @@ pub fn intersect(terms: &Terms, site: Site<'_>) -> Result<Outcome, Reason> {
     let state = plan.state(terms, &session);
     let own = together(&mut pipes, &state, verdict)?;
     let bounds = bounds(&plan, me, &mut pipes, own)?;
-    let protocol = plan.protocol;
+    let (protocol, noise) = (plan.protocol, plan.noise);
+    if guard.noise() > 0.0 && me != plan.counter {
+        guard.pays()?;
+    }
     let records = Records::new(&session, items, size, &mut random, &scratch)?;
-    let common = Common { terms, plan, me, records, scratch, session, bounds };
+    let common = Common { terms, plan, me, records, scratch, prover, session, bounds };
     let (size, matching) = match sites {
-        2 => two::run(&common, &mut pipes, &mut random)?,
-        _ => star::run(&common, &mut pipes, &mut random)?,
+        2 => two::run(&common, guard, &mut pipes, &mut random)?,
+        _ => star::run(&common, guard, &mut pipes, &mut random)?,
     };
     pipes.into_iter().flatten().try_for_each(Pipe::finish)?;
-    Ok(Outcome { protocol, size, matching })
+    Ok(Outcome { protocol, size, noise, matching })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use privet_crypto::Digest;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::pipe::memory;
-    use crate::records::Item;
-    use crate::terms::Unguarded;
-    use crate::vole::params::Assurance;
-    use privet_core::intersect::Reveal;
-
-    fn terms(protocol: Protocol, reveal: Reveal) -> Terms {
-        let (about, normalisation) = (Digest([1; 32]), Digest([2; 32]));
-        let (malicious, assurance) = (false, Assurance::Standard);
-        Terms { about, normalisation, protocol, reveal, malicious, assurance }
-    }
-
-    fn item(n: u32) -> Item {
-        *blake3::hash(&n.to_le_bytes()).as_bytes()
-    }
-
-    /// Links between all sites.
-    fn mesh(sites: usize) -> Vec<Vec<Option<Box<dyn Link>>>> {
-        let mut links: Vec<Vec<Option<Box<dyn Link>>>> =
-            (0..sites).map(|_| (0..sites).map(|_| None).collect()).collect();
-        for (a, b) in (0..sites).flat_map(|b| (0..b).map(move |a| (a, b))) {
-            let (one, other) = memory::pair();
-            links[a][b] = Some(Box::new(one));
-            links[b][a] = Some(Box::new(other));
-        }
-        links
-    }
-
-    type Told = Result<Outcome, Reason>;
-
-    /// A run in memory, each site with its own terms and guard.
-    fn run_with(
-        sets: &[Vec<u32>],
-        declared: u64,
-        sites: Vec<(Terms, Box<dyn Guard + Send>)>,
-    ) -> Vec<Told> {
-        let links = mesh(sets.len());
-        std::thread::scope(|scope| {
-            let mut all = Vec::new();
-            for (me, ((set, links), (terms, mut guard))) in
-                sets.iter().zip(links).zip(sites).enumerate()
-            {
-                all.push(scope.spawn(move || {
-                    let items: Vec<Item> = set.iter().map(|n| item(*n)).collect();
-                    // Larger sets are in files.
-                    let scratch = Scratch::new(&std::env::temp_dir(), 500);
-                    let (items, guard) = (&items[..], &mut *guard);
-                    let site = Site { me, items: &items, scratch, declared, links, guard };
-                    intersect(&terms, site)
-                }));
-            }
-            all.into_iter().map(|thread| thread.join().unwrap()).collect()
-        })
-    }
-
-    fn run(sets: &[Vec<u32>], terms: &Terms) -> Vec<Told> {
-        let site = |_: &Vec<u32>| (terms.clone(), Box::new(Unguarded) as Box<dyn Guard + Send>);
-        run_with(sets, 0, sets.iter().map(site).collect())
-    }
-
-    fn expected(sets: &[Vec<u32>]) -> BTreeSet<u32> {
-        let of = |set: &Vec<u32>| -> BTreeSet<u32> { set.iter().copied().collect() };
-        let all = sets.iter().map(of);
-        all.reduce(|a, b| a.intersection(&b).copied().collect()).unwrap()
-    }
-
-    /// Every site learns exactly what it may.
-    fn check(sets: &[Vec<u32>], terms: &Terms, outcomes: Vec<Told>) {
-        let common = expected(sets);
-        for (site, (set, outcome)) in sets.iter().zip(outcomes).enumerate() {
-            let outcome = outcome.unwrap();
-            let size = Some(common.len() as u64);
-            let rows = || Some(set.iter().map(|n| common.contains(n)).collect::<Flags>());
-            let (size, rows) = match (terms.reveal, site) {
-                (Reveal::All, _) | (Reveal::First, 0) => (size, rows()),
-                (Reveal::First, _) => (None, None),
-                (Reveal::Size, _) => (size, None),
-            };
-            assert_eq!((outcome.size, outcome.matching), (size, rows), "site {site}");
-        }
-    }
-
-    fn set(range: std::ops::Range<u32>) -> Vec<u32> {
-        range.collect()
-    }
-
-    #[test]
-    fn two_sites_learn_what_they_have_in_common() {
-        for protocol in [Protocol::Ecdh, Protocol::Vole, Protocol::Auto] {
-            for sets in [
-                [set(0..1), set(0..1)],
-                [set(0..1), set(1..2)],
-                [vec![], set(0..3)],
-                [set(0..3), vec![]],
-                [vec![], vec![]],
-                [set(0..600), set(300..900)],
-                [set(0..600), set(0..600)],
-                [set(0..2), set(0..3000)],
-                [set(0..3000), set(1..2)],
-            ] {
-                for reveal in [Reveal::All, Reveal::First, Reveal::Size] {
-                    if protocol == Protocol::Vole && reveal == Reveal::Size {
-                        continue;
-                    }
-                    let terms = terms(protocol, reveal);
-                    check(&sets, &terms, run(&sets, &terms));
-                }
-                if protocol != Protocol::Ecdh {
-                    let terms = Terms { malicious: true, ..terms(protocol, Reveal::All) };
-                    check(&sets, &terms, run(&sets, &terms));
-                }
-            }
-        }
-    }
-
-    /// The cases that NVFlare's tree gets wrong: pairwise intersections or sites that are empty.
-    #[test]
-    fn many_sites_learn_what_all_have_in_common() {
-        let cases: &[&[Vec<u32>]] = &[
-            &[vec![1, 2, 3, 4], vec![2, 3, 9], vec![2, 3, 4, 7, 8]],
-            &[vec![1, 2], vec![3, 4], vec![1, 3]],
-            &[vec![1, 2], vec![1, 2, 3], vec![], vec![1, 2]],
-            &[vec![], vec![1, 2], vec![2]],
-            &[set(0..10), set(0..20), set(100..130), set(100..140)],
-            &[set(0..300), set(0..200), set(0..100), set(50..400), set(40..90), set(0..1000)],
-        ];
-        for sets in cases {
-            for protocol in [Protocol::Ecdh, Protocol::Vole] {
-                for reveal in [Reveal::All, Reveal::First, Reveal::Size] {
-                    let terms = terms(protocol, reveal);
-                    check(sets, &terms, run(sets, &terms));
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        #[test]
-        fn any_sets_are_intersected(
-            sets in proptest::collection::vec(proptest::collection::btree_set(0u32..60, 0..40), 2..5),
-            vole: bool,
-            reveal in prop_oneof![Just(Reveal::All), Just(Reveal::First), Just(Reveal::Size)],
-        ) {
-            let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
-            let vole = vole && !(sets.len() == 2 && reveal == Reveal::Size);
-            let terms = terms(if vole { Protocol::Vole } else { Protocol::Ecdh }, reveal);
-            check(&sets, &terms, run(&sets, &terms));
-        }
-    }
-
-    /// Dummies hide sizes and match nothing.
-    #[test]
-    fn declared_sizes_are_padded() {
-        for sets in [vec![set(0..5), set(3..9)], vec![vec![], set(0..3), set(0..4)]] {
-            let terms = terms(Protocol::Auto, Reveal::All);
-            let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-            let guard = || Recording { seen: seen.clone(), most: None, counts: false };
-            let site = |_: &Vec<u32>| (terms.clone(), Box::new(guard()) as Box<dyn Guard + Send>);
-            let outcomes = run_with(&sets, 100, sets.iter().map(site).collect());
-            check(&sets, &terms, outcomes);
-            assert!(seen.lock().unwrap().iter().all(|size| *size == 100));
-        }
-    }
-
-    /// Notes what it is asked, and allows at most `most` common items.
-    struct Recording {
-        seen: std::sync::Arc<std::sync::Mutex<Vec<u64>>>,
-        most: Option<u64>,
-        counts: bool,
-    }
-
-    impl Guard for Recording {
-        fn counts(&self) -> bool {
-            self.counts
-        }
-
-        fn sizes(&mut self, _: u64, sizes: &[u64]) -> Result<Bounds, Reason> {
-            self.seen.lock().unwrap().extend(sizes);
-            Ok(Bounds { least: 0, most: self.most.unwrap_or(u64::MAX) })
-        }
-    }
-
-    /// What one site does not allow nobody is told, and nobody is told whose guard it was.
-    #[test]
-    fn a_guard_that_refuses_stops_all_sites() {
-        for sets in [
-            vec![set(0..50), set(20..70)],
-            vec![set(0..50), set(20..70), set(10..60)],
-            vec![set(0..50), set(20..70), set(10..60), set(0..90)],
-        ] {
-            let size = expected(&sets).len() as u64;
-            for guarded in 0..sets.len() {
-                for (most, passes) in [(size, true), (size - 1, false)] {
-                    let terms = terms(Protocol::Auto, Reveal::All);
-                    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-                    let site = |site: usize| -> (Terms, Box<dyn Guard + Send>) {
-                        match site == guarded {
-                            true => {
-                                let (seen, most) = (seen.clone(), Some(most));
-                                (terms.clone(), Box::new(Recording { seen, most, counts: true }))
-                            }
-                            false => (terms.clone(), Box::new(Unguarded)),
-                        }
-                    };
-                    let outcomes = run_with(&sets, 0, (0..sets.len()).map(site).collect());
-                    if passes {
-                        check(&sets, &terms, outcomes);
-                        continue;
-                    }
-                    for outcome in outcomes {
-                        assert_eq!(outcome.map(drop).unwrap_err().code, Code::SizeGate);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn sites_that_want_other_things_do_not_start() {
-        let base = terms(Protocol::Auto, Reveal::All);
-        let other = Terms { normalisation: Digest([7; 32]), ..base.clone() };
-        let unguarded = || Box::new(Unguarded) as Box<dyn Guard + Send>;
-        let sets = [set(0..3), set(0..3)];
-        let outcomes = run_with(&sets, 0, vec![(base, unguarded()), (other, unguarded())]);
-        let code = |outcome: Told| outcome.map(drop).unwrap_err().code;
-        assert!(outcomes.into_iter().all(|o| code(o) == Code::NormalisationMismatch));
-    }
-    #[test]
-    #[ignore = "ten minutes"]
-    fn ten_thousand_disjoint_runs_find_nothing() {
-        let mut random = Random::known(1);
-        for i in 0..10_000u32 {
-            let mut len = || 64 + random.below(193) as u32;
-            let (a, b) = (len(), len());
-            let start = i * 1000;
-            let sets = [set(start..start + a), set(start + a..start + a + b)];
-            let protocol = if i % 2 == 0 { Protocol::Ecdh } else { Protocol::Vole };
-            for outcome in run(&sets, &terms(protocol, Reveal::All)) {
-                assert_eq!(outcome.unwrap().size, Some(0), "run {i}");
-            }
-        }
-    }
-}
+mod tests;

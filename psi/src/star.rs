@@ -16,7 +16,7 @@
 //! with the leader or with the masker learns rows whatever the sites allow. Nobody else learns more than is shown.
 
 use privet_core::Reason;
-use privet_core::intersect::Reveal;
+use privet_core::intersect::{Guard, Reveal};
 use privet_crypto::Transcript;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
@@ -35,11 +35,6 @@ use crate::vole::{ATTEMPTS, Permutation, Prg, Rows, decode, encode, first_of};
 
 /// Records that are worked on together.
 const PIECE: usize = 1 << 18;
-
-/// Who does what where the size comes first.
-fn masker(common: &Common<'_>) -> usize {
-    usize::from(common.plan.leader == 0)
-}
 
 /// Bins of the OKVS of a peer; all OKVS of the run are priced together.
 fn bins(common: &Common<'_>, peer: usize) -> Bins {
@@ -105,13 +100,14 @@ fn add_function(function: &Permutation, records: &[Record], to: &mut [u128]) {
 
 pub(crate) fn run(
     common: &Common<'_>,
+    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
     let shares = ZeroShare::agree(common, pipes, random)?;
     match common.me == common.plan.leader {
         true => lead(common, pipes, random, &shares),
-        false => follow(common, pipes, random, &shares),
+        false => follow(common, guard, pipes, random, &shares),
     }
 }
 
@@ -165,7 +161,7 @@ fn ask(
 /// Tags that are counted.
 fn counted(common: &Common<'_>, of: usize) -> Shape {
     let sizes = &common.plan.sizes;
-    let bits = tag_bits(sizes[masker(common)], sizes[common.plan.leader]);
+    let bits = tag_bits(sizes[common.plan.masker()], sizes[common.plan.leader]);
     Shape { count: sizes[of], bits }
 }
 
@@ -224,12 +220,12 @@ fn lead(
     } else {
         let shape = counted(common, common.me);
         let sorted = Tagger::new(&common.session).sorted::<3>(&shape, &z, scratch)?;
-        tags::write(pipe(pipes, common.plan.counter())?, &shape, &sorted)?;
+        tags::write(pipe(pipes, common.plan.counter)?, &shape, &sorted)?;
         let size = common.hear(pipes)?;
         if common.terms.reveal == Reveal::Size {
             return Ok((Some(size), None));
         }
-        let link = pipe(pipes, common.plan.counter())?;
+        let link = pipe(pipes, common.plan.counter)?;
         let told = Flags::from_bytes(link.bytes(sorted.len().div_ceil(8) as usize)?, sorted.len())
             .ok_or_else(|| malformed("a bit beyond the last place"))?;
         let (mut walk, mut at) = (sorted.walk(), 0);
@@ -268,6 +264,7 @@ fn lead(
 
 fn follow(
     common: &Common<'_>,
+    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
     shares: &ZeroShare,
@@ -280,7 +277,7 @@ fn follow(
     let Common { records, scratch, .. } = common;
     let bins = bins(common, common.me);
     let (permutation, free) = (row_function(&common.session), Prg::new(random.block()));
-    let mask = (common.plan.counts && common.me == masker(common))
+    let mask = (common.plan.counts && common.me == common.plan.masker())
         .then(|| Permutation::new(random.block()));
     let mut masks = List::new(scratch, if mask.is_some() { records.len() } else { 0 });
     let (mut walk, mut reading) = (records.walk(), values.read());
@@ -316,10 +313,10 @@ fn follow(
         if mask.is_some() {
             let shape = counted(common, common.me);
             let sorted = Tagger::new(&common.session).sorted::<3>(&shape, &masks, scratch)?;
-            tags::write(pipe(pipes, common.plan.counter())?, &shape, &sorted)?;
+            tags::write(pipe(pipes, common.plan.counter)?, &shape, &sorted)?;
         }
-        let size = match common.me == common.plan.counter() {
-            true => count(common, pipes)?,
+        let size = match common.me == common.plan.counter {
+            true => count(common, guard, pipes)?,
             false => common.hear(pipes)?,
         };
         if common.terms.reveal == Reveal::Size {
@@ -346,8 +343,8 @@ fn follow(
 }
 
 /// Counts for all, and tells the leader which if all sites allow so many.
-fn count(common: &Common<'_>, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
-    let (masker, leader) = (masker(common), common.plan.leader);
+fn count(common: &Common<'_>, guard: &mut dyn Guard, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
+    let (masker, leader) = (common.plan.masker(), common.plan.leader);
     let masks = tags::read(pipe(pipes, masker)?, &counted(common, masker)).all(&common.scratch)?;
     let shape = counted(common, leader);
     let mut sums = tags::read(pipe(pipes, leader)?, &shape);
@@ -365,8 +362,7 @@ fn count(common: &Common<'_>, pipes: &mut Pipes<'_>) -> Result<u64, Reason> {
         at += 1;
     }
     drop(sums);
-    let size = found.count();
-    common.tell(size, pipes.iter_mut().flatten())?;
+    let size = common.tell(guard, found.count(), pipes.iter_mut().flatten())?;
     if common.terms.reveal != Reveal::Size {
         let link = pipe(pipes, leader)?;
         link.write(found.as_bytes())?;

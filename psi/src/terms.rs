@@ -1,7 +1,7 @@
 //! What sites must want alike, and what each of them allows.
 
 use privet_core::intersect::{Bounds, Guard, Protocol, Reveal};
-use privet_core::{Code, Reason};
+use privet_core::{Code, Message, Reason};
 use privet_crypto::{Digest, Reader, Transcript, Writer};
 
 use crate::pipe::malformed;
@@ -49,12 +49,24 @@ impl Guard for Unguarded {
     fn sizes(&mut self, _: u64, _: &[u64]) -> Result<Bounds, Reason> {
         Ok(Bounds { least: 0, most: u64::MAX })
     }
+
+    fn noise(&self) -> f64 {
+        0.0
+    }
+
+    fn pays(&mut self) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    fn noised(&mut self, size: Message) -> Result<Message, Reason> {
+        Ok(size)
+    }
 }
 
 const VERSION: u8 = 1;
 
 /// What a site says first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Hello {
     terms: [u8; 32],
     normalisation: [u8; 32],
@@ -62,6 +74,8 @@ pub(crate) struct Hello {
     pub(crate) size: u64,
     /// Whether it wants the size before rows.
     pub(crate) counts: bool,
+    /// See [`Guard::noise`].
+    pub(crate) noise: f64,
     /// Of its nonce.
     pub(crate) commitment: [u8; 32],
 }
@@ -71,17 +85,18 @@ impl Hello {
         terms: &Terms,
         sites: usize,
         size: u64,
-        counts: bool,
+        guard: &dyn Guard,
         commitment: [u8; 32],
     ) -> Self {
         let (terms, normalisation) = (terms.digest(sites).0, terms.normalisation.0);
-        Self { terms, normalisation, size, counts, commitment }
+        let (counts, noise) = (guard.counts(), guard.noise());
+        Self { terms, normalisation, size, counts, noise, commitment }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         writer.u8(VERSION).raw(&self.terms).raw(&self.normalisation).u64(self.size);
-        writer.u8(self.counts.into()).raw(&self.commitment);
+        writer.u8(self.counts.into()).u64(self.noise.to_bits()).raw(&self.commitment);
         writer.finish()
     }
 
@@ -100,6 +115,11 @@ impl Hello {
                     0 => false,
                     1 => true,
                     _ => return Err(privet_crypto::DecodeError::Invalid("counts")),
+                },
+                // One form of 0, and no number that is none.
+                noise: match reader.u64("noise").map(f64::from_bits)? {
+                    noise if noise.is_finite() && noise.is_sign_positive() => noise,
+                    _ => return Err(privet_crypto::DecodeError::Invalid("noise")),
                 },
                 commitment: reader.digest("commitment")?,
             };
@@ -128,7 +148,7 @@ impl Hello {
 }
 
 /// How a run goes, which all sites work out alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     /// [`Protocol::Ecdh`] or [`Protocol::Vole`].
     pub(crate) protocol: Protocol,
@@ -136,6 +156,11 @@ pub(crate) struct Plan {
     pub(crate) leader: usize,
     /// Whether the size comes before rows.
     pub(crate) counts: bool,
+    /// Who counts where the size comes first: whoever cannot tell which items they are. Where the size is told
+    /// with noise, it is the site that asks for the most of it.
+    pub(crate) counter: usize,
+    /// Standard deviation of the noise on the size that is told.
+    pub(crate) noise: f64,
     pub(crate) sizes: Vec<u64>,
 }
 
@@ -149,12 +174,11 @@ impl Plan {
         others.fold(transcript, privet_crypto::Transcript::number).finish().0
     }
 
-    /// Who counts where the size comes first: whoever cannot tell which items they are.
-    pub(crate) fn counter(&self) -> usize {
-        match self.sizes.len() {
-            2 => self.leader,
-            _ => (0..).filter(|&site| site != self.leader).nth(1).unwrap_or_default(),
-        }
+    /// Among three sites or more: who masks what is counted.
+    pub(crate) fn masker(&self) -> usize {
+        (0..self.sizes.len())
+            .find(|&site| site != self.leader && site != self.counter)
+            .unwrap_or_default()
     }
 }
 
@@ -170,7 +194,8 @@ impl Plan {
     pub(crate) fn new(terms: &Terms, hellos: &[Hello]) -> Result<Self, Reason> {
         let sizes: Vec<u64> = hellos.iter().map(|hello| hello.size).collect();
         let counts = terms.reveal == Reveal::Size || hellos.iter().any(|hello| hello.counts);
-        Self::of(terms.protocol, terms.reveal, terms.malicious, counts, sizes)
+        let noise: Vec<f64> = hellos.iter().map(|hello| hello.noise).collect();
+        Self::of(terms.protocol, terms.reveal, terms.malicious, counts, sizes, &noise)
     }
 
     pub(crate) fn of(
@@ -179,6 +204,7 @@ impl Plan {
         malicious: bool,
         counts: bool,
         sizes: Vec<u64>,
+        noise: &[f64],
     ) -> Result<Self, Reason> {
         let two = sizes.len() == 2;
         let refuse = |code, detail| Err(Reason::new(code, detail));
@@ -200,9 +226,29 @@ impl Plan {
                 "cheating is looked for between two sites under `vole`, without a size first";
             return refuse(Code::NotBuilt, detail);
         }
-        let smallest = || (0..sizes.len()).min_by_key(|&site| (sizes[site], site)).unwrap_or(0);
-        let leader = if reveal == Reveal::First { 0 } else { smallest() };
-        Ok(Self { protocol, leader, counts, sizes })
+        let loudest = (0..noise.len()).rev().max_by(|&a, &b| noise[a].total_cmp(&noise[b]));
+        let loudest = loudest.filter(|&site| noise[site] > 0.0);
+        if loudest.is_some() && reveal != Reveal::Size {
+            return refuse(
+                Code::TermsMismatch,
+                "a site tells sizes with noise, and the job wants rows",
+            );
+        }
+        let smallest = |but: Option<usize>| {
+            let sites = (0..sizes.len()).filter(|&site| Some(site) != but);
+            sites.min_by_key(|&site| (sizes[site], site)).unwrap_or(0)
+        };
+        let (leader, counter) = match (loudest, two) {
+            (Some(site), true) => (site, site),
+            (Some(site), false) => (smallest(Some(site)), site),
+            (None, two) => {
+                let leader = if reveal == Reveal::First { 0 } else { smallest(None) };
+                let second = (0..sizes.len()).filter(|&site| site != leader).nth(1);
+                (leader, if two { leader } else { second.unwrap_or_default() })
+            }
+        };
+        let noise = loudest.map_or(0.0, |site| noise[site]);
+        Ok(Self { protocol, leader, counts, counter, noise, sizes })
     }
 }
 
@@ -216,7 +262,9 @@ mod tests {
     }
 
     fn hello(size: u64, counts: bool) -> Hello {
-        Hello::new(&terms(Protocol::Auto, Reveal::All, false), 2, size, counts, [3; 32])
+        let hello =
+            Hello::new(&terms(Protocol::Auto, Reveal::All, false), 2, size, &Unguarded, [3; 32]);
+        Hello { counts, ..hello }
     }
 
     #[test]
@@ -227,16 +275,19 @@ mod tests {
             assert!(Hello::decode(&bytes[..len]).is_err());
         }
         assert!(Hello::decode(&[&bytes[..], &[0]].concat()).is_err());
-        for (at, value) in [(0, 2), (73, 2)] {
+        for (at, value) in [(0, 2), (73, 2), (81, 0x80), (81, 0x7f)] {
             let mut bad = bytes.clone();
             bad[at] = value;
+            if at == 81 {
+                bad[80] = 0xf0;
+            }
             assert!(Hello::decode(&bad).is_err(), "{at}");
         }
     }
 
     #[test]
     fn sites_that_want_other_things_are_told_apart() {
-        let of = |terms: &Terms| Hello::new(terms, 2, 5, false, [0; 32]);
+        let of = |terms: &Terms| Hello::new(terms, 2, 5, &Unguarded, [0; 32]);
         let base = terms(Protocol::Auto, Reveal::All, false);
         let own = of(&base);
         own.fits(&of(&base)).unwrap();
@@ -252,7 +303,7 @@ mod tests {
         ] {
             assert_eq!(code(of(&other)), Code::TermsMismatch);
         }
-        assert_eq!(code(Hello::new(&base, 3, 5, false, [0; 32])), Code::TermsMismatch);
+        assert_eq!(code(Hello::new(&base, 3, 5, &Unguarded, [0; 32])), Code::TermsMismatch);
         assert_eq!(code(Hello { size: 0, ..own.clone() }), Code::Malformed);
         assert_eq!(code(Hello { size: MAX_ITEMS + 1, ..own.clone() }), Code::Malformed);
     }
@@ -286,5 +337,26 @@ mod tests {
         assert_eq!(code(plan(Protocol::Vole, Reveal::All, true, &three)), Code::NotBuilt);
         let careful = plan(Protocol::Auto, Reveal::All, true, &[small.clone(), small]);
         assert_eq!(careful.unwrap().protocol, Protocol::Vole);
+    }
+
+    /// Who asks for the most noise counts: its noise is enough for all.
+    #[test]
+    fn the_loudest_site_counts() {
+        let plan = |reveal, noise: &[f64]| {
+            let hellos: Vec<Hello> =
+                noise.iter().map(|&noise| Hello { noise, ..hello(10, false) }).collect();
+            Plan::new(&terms(Protocol::Auto, reveal, false), &hellos)
+        };
+        let roles = |noise: &[f64]| {
+            let plan = plan(Reveal::Size, noise).unwrap();
+            (plan.leader, plan.counter, plan.masker(), plan.noise)
+        };
+        assert_eq!(roles(&[0.0, 2.0]), (1, 1, 0, 2.0));
+        assert_eq!(roles(&[2.0, 2.0]), (0, 0, 1, 2.0));
+        assert_eq!(roles(&[0.0, 0.0, 0.0]), (0, 2, 1, 0.0));
+        assert_eq!(roles(&[4.0, 0.0, 2.0]), (1, 0, 2, 4.0));
+        assert_eq!(roles(&[1.0, 5.0, 2.0, 0.0]), (0, 1, 2, 5.0));
+        let refused = plan(Reveal::All, &[0.0, 2.0]).unwrap_err();
+        assert_eq!(refused.code, Code::TermsMismatch);
     }
 }

@@ -9,7 +9,7 @@
 //! The size comes first under `ecdh` alone: S answers shuffled, and R counts without knowing which.
 
 use privet_core::Reason;
-use privet_core::intersect::Reveal;
+use privet_core::intersect::{Guard, Reveal};
 
 use crate::ecdh;
 use crate::flags::Flags;
@@ -28,12 +28,13 @@ const VALUED: usize = 5;
 
 pub(crate) fn run(
     common: &Common<'_>,
+    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
     match (common.me == common.plan.leader, common.terms.malicious) {
-        (true, false) => evaluate::<PLACED>(common, pipes, random),
-        (true, true) => evaluate::<VALUED>(common, pipes, random),
+        (true, false) => evaluate::<PLACED>(common, guard, pipes, random),
+        (true, true) => evaluate::<VALUED>(common, guard, pipes, random),
         (false, false) => answer::<PLACED>(common, pipes, random),
         (false, true) => answer::<VALUED>(common, pipes, random),
     }
@@ -49,13 +50,10 @@ fn shape(common: &Common<'_>) -> Shape {
     Shape { count: sizes[1 - common.plan.leader], bits }
 }
 
-fn most_common(common: &Common<'_>) -> u64 {
-    common.plan.sizes.iter().copied().min().unwrap_or_default()
-}
-
 /// The side that compares.
 fn evaluate<const W: usize>(
     common: &Common<'_>,
+    guard: &mut dyn Guard,
     pipes: &mut Pipes<'_>,
     random: &mut Random,
 ) -> Result<Shown, Reason> {
@@ -86,9 +84,9 @@ fn evaluate<const W: usize>(
     })?;
     let size = places.count();
     if common.plan.counts {
-        common.tell(size, std::iter::once(link))?;
+        let told = common.tell(guard, size, std::iter::once(link))?;
         if common.terms.reveal == Reveal::Size {
-            return Ok((Some(size), None));
+            return Ok((Some(told), None));
         }
     }
     let link = pipe(pipes, peer)?;
@@ -108,7 +106,7 @@ fn evaluate<const W: usize>(
         if common.terms.malicious {
             // As many blocks as there can be: their number says nothing.
             let mut shown = values.read();
-            for _ in 0..most_common(common) {
+            for _ in 0..common.most_common() {
                 let block = shown.next()?.map(|[high, low]| value(high, low));
                 link.write_blocks(&[block.unwrap_or_else(|| random.block())])?;
             }
@@ -159,7 +157,7 @@ fn answer<const W: usize>(
     let bytes = link.bytes(own.len().div_ceil(8) as usize)?;
     let shown = Flags::from_bytes(bytes, own.len())
         .ok_or_else(|| malformed("a bit beyond the last place"))?;
-    if shown.count() > most_common(common) {
+    if shown.count() > common.most_common() {
         return Err(malformed("more common items than one of the sets has"));
     }
     if told.is_some_and(|told| told != shown.count()) {
@@ -178,7 +176,7 @@ fn answer<const W: usize>(
         at += 1;
     }
     if common.terms.malicious {
-        for _ in shown.count()..most_common(common) {
+        for _ in shown.count()..common.most_common() {
             link.blocks(1)?;
         }
     }

@@ -80,6 +80,7 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
                 let errors =
                     check.findings.iter().filter(|f| f.severity == Severity::Error).count();
                 match check.ok {
+                    true if check.rules.is_empty() => format!("{}: fine", policy.display()),
                     true => format!("{}: fine, rules {}", policy.display(), check.rules.join(", ")),
                     false => format!("✗ {}: {errors} found", policy.display()),
                 }

@@ -173,6 +173,9 @@ impl Bar<'_> {
 fn words(result: &LocalResult, out: Option<&std::path::Path>) -> String {
     let LocalResult { found, bytes, wall_s, cpu_s, .. } = result;
     let mut text = match found.intersection_size {
+        Some(size) if found.noise > 0.0 => {
+            format!("{BOLD}about {size} items in common{BOLD:#}, ± {:.1}", found.noise)
+        }
         Some(size) => format!("{BOLD}{size} items in common{BOLD:#}"),
         None => "done".to_owned(),
     };
@@ -196,7 +199,10 @@ fn words(result: &LocalResult, out: Option<&std::path::Path>) -> String {
         "\nsent           {} between sites, sealed; {cpu_s:.2} s of processor time\n",
         human_bytes(*bytes)
     ));
-    text.push_str("what it tells  the common items and the size of each file, nothing else\n");
+    text.push_str(match found.noise > 0.0 {
+        true => "what it tells  how many items are common, with noise, and the size of each file without\n",
+        false => "what it tells  the common items and the size of each file, nothing else\n",
+    });
     text.push_str("not protected  a site may enter rows that it has not, and so ask for them\n");
     if let Some(out) = out {
         text.push_str(&format!("rows           {}\n", out.display()));

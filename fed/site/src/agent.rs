@@ -229,7 +229,8 @@ impl Agent<'_> {
         parts: &Parts,
     ) -> Result<Ended, SiteError> {
         let (store, clock) = (self.store.clone(), parts.clock.clone());
-        let passage = match self.gate.intersect(job, wanted, store, clock) {
+        let passage = match self.gate.intersect(offer, job, wanted, &self.submitter(), store, clock)
+        {
             Ok(passage) => Arc::new(passage),
             Err(refusal) => {
                 self.refuse(&refusal, Some(&job.name)).await?;

@@ -119,7 +119,7 @@ impl Participant {
 }
 
 /// What a site keeps of a run, for its owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     /// What it found.
     pub found: Found,

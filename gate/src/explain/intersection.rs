@@ -1,23 +1,75 @@
 //! The letter about an intersection.
 
 use privet_core::intersect::{Reveal, Wanted};
-use privet_core::{Refusal, Stage};
+use privet_core::ledger::{Ledger, rounded_up};
+use privet_core::{Reason, Refusal, Registry, Stage};
 
-use super::{Explanation, refused};
-use crate::intersection::{PsiRule, admitted};
+use super::{Explanation, Privacy, refused};
+use crate::intersection::{Noise, PsiRule, admitted};
 use crate::job::Job;
 use crate::policy::Policy;
 
 /// Explains what a policy makes of an intersection.
-pub(super) fn explain(policy: &Policy, job: &Job, wanted: &Wanted) -> Explanation {
-    match admitted(policy, job, wanted) {
-        Ok((_, rules)) => match rules.first() {
-            Some(rule) => allowed(policy, job, wanted, rule),
-            // Sections that admit are at least one.
-            None => Explanation::default(),
+pub(super) fn explain(
+    policy: &Policy,
+    job: &Job,
+    wanted: &Wanted,
+    registry: &Registry,
+    ledger: &dyn Ledger,
+) -> Result<Explanation, Reason> {
+    let (dataset, rule) = match admitted(policy, job, wanted) {
+        // Sections that admit are at least one.
+        Ok((dataset, rules)) => match rules.into_iter().next() {
+            Some(rule) => (dataset, rule),
+            None => return Ok(Explanation::default()),
         },
-        Err(reason) => refused(policy, job, Refusal::new(&policy.site, Stage::Compile, reason)),
+        Err(reason) => {
+            let refusal = Refusal::new(&policy.site, Stage::Compile, reason);
+            return Ok(refused(policy, job, refusal));
+        }
+    };
+    let noise = Noise::compile(&rule, &dataset, registry).map_err(|(_, reason)| reason)?;
+    let privacy = match &noise {
+        Some(noise) => Some(Privacy::local(&dataset, noise.events(), ledger, 1)?),
+        None => None,
+    };
+    let explained = allowed(policy, job, wanted, &rule);
+    Ok(match (noise, privacy) {
+        (Some(noise), Some(privacy)) => with_noise(explained, &noise, privacy),
+        _ => explained,
+    })
+}
+
+/// The letter where a size is told with noise.
+fn with_noise(mut letter: Explanation, noise: &Noise, privacy: Privacy) -> Explanation {
+    let epsilon = privacy.epsilon.map(rounded_up).unwrap_or_default();
+    let before_told = format!(
+        "Before anybody is told, the size passes the section's filters: it {}. That is a standard deviation of {:.1} \
+         items; the site that asks for the most noise counts and adds it, and its process alone sees the size without.",
+        noise.describe(),
+        noise.deviation(),
+    );
+    let costs = format!(
+        "Each run costs ε ≤ {epsilon} at δ = {:e}; {} of {} are spent ({}).{}",
+        privacy.delta,
+        rounded_up(privacy.spent),
+        rounded_up(privacy.budget),
+        privacy.window,
+        match privacy.refused_from_round {
+            Some(1) => " The next run is refused.".to_owned(),
+            Some(run) => format!(" The budget ends before run {run}."),
+            None => String::new(),
+        }
+    );
+    let at = letter.paragraphs.len().saturating_sub(1);
+    letter.paragraphs.splice(at..at, [("Noise", before_told), ("Budget", costs)]);
+    let exact = "How many items the set has is told as it is, without noise, and not counted in the budget.";
+    letter.not_covered.push(exact.to_owned());
+    if let Some((_, text)) = letter.paragraphs.last_mut() {
+        *text = letter.not_covered.join(" ");
     }
+    letter.privacy = vec![privacy];
+    letter
 }
 
 fn allowed(policy: &Policy, job: &Job, wanted: &Wanted, rule: &PsiRule) -> Explanation {

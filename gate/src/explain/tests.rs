@@ -172,4 +172,12 @@ fn an_intersection_has_a_letter() {
     ] {
         assert_eq!(explained(section, reveal, column).decision, decision, "{section} {reveal}");
     }
+    let noised = |z| format!("{sizes}out = [{{ filter = \"laplace\", noise-multiplier = {z} }}]\n");
+    assert_eq!(explained(&noised("2.0"), "size", "email").exit_code(), 4);
+    let letter = explained(&noised("10.0"), "size", "email");
+    assert_eq!(letter.exit_code(), 0);
+    insta::assert_snapshot!(letter.text(80));
+    let [privacy] = &letter.privacy[..] else { panic!("one cost") };
+    assert_eq!((privacy.mechanism, privacy.noise_multiplier), ("laplace", Some(10.0)));
+    assert!(privacy.epsilon.is_some_and(|epsilon| epsilon > 0.1 && epsilon < privacy.budget));
 }

@@ -14,7 +14,7 @@ use toml::Spanned;
 use super::{DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When, is_name};
 use crate::filter_use::{self, FilterTable, FilterUse};
 use crate::finding::{Finding, Severity, Source, did_you_mean, parse};
-use crate::intersection::PsiRule;
+use crate::intersection::{Noise, PsiRule};
 
 mod file {
     //! The file as it is written.
@@ -136,6 +136,8 @@ mod file {
         pub min_intersection: u64,
         pub max_fraction: f64,
         pub runs: Runs,
+        #[serde(default)]
+        pub out: Vec<FilterTable>,
     }
 
     #[derive(Deserialize, PartialEq)]
@@ -257,8 +259,10 @@ impl Reader<'_> {
             .map(|(id, dataset)| (id.get_ref().clone(), self.dataset(id, dataset, folder)))
             .collect();
         let rules = self.rules(file.rule, &datasets);
-        self.currencies(&currencies, &mut datasets, &rules);
-        let psi = file.psi.into_iter().map(|psi| self.psi(psi, &datasets)).collect();
+        let psi: Vec<(PsiRule, Range<usize>)> =
+            file.psi.into_iter().map(|psi| self.psi(psi, &datasets)).collect();
+        self.currencies(&currencies, &mut datasets, &rules, &psi);
+        let psi = psi.into_iter().map(|(rule, span)| self.noise(rule, span, &datasets)).collect();
         Policy {
             site: name.into_inner(),
             owner: file.site.owner,
@@ -272,10 +276,15 @@ impl Reader<'_> {
         }
     }
 
-    fn psi(&mut self, psi: Spanned<file::Psi>, datasets: &BTreeMap<String, Dataset>) -> PsiRule {
+    fn psi(
+        &mut self,
+        psi: Spanned<file::Psi>,
+        datasets: &BTreeMap<String, Dataset>,
+    ) -> (PsiRule, Range<usize>) {
         let span = psi.span();
         let line = self.source.place(span.start).0;
         let psi = psi.into_inner();
+        let out = self.filters(&psi.out);
         let mut hold = |fine: bool, message: &str, help: &str| {
             if !fine {
                 self.error("invalid", message, span.clone(), help);
@@ -291,18 +300,38 @@ impl Reader<'_> {
         hold(named, "`peers` names no sites", "for example [\"south\", \"west\"]");
         let fraction = (0.0..=1.0).contains(&psi.max_fraction);
         hold(fraction, "`max-fraction` must lie between 0 and 1", "1.0 allows every share");
-        PsiRule {
+        let rows = psi.reveal == file::Reveal::Rows;
+        let message = "`out` noises sizes, and this section tells rows";
+        hold(!rows || psi.out.is_empty(), message, "write `reveal = \"size\"`, or leave `out` out");
+        let rule = PsiRule {
             dataset: psi.dataset,
             peers: psi.peers.into_iter().collect(),
             all_peers: psi.all_peers,
             columns: psi.columns,
-            rows: psi.reveal == file::Reveal::Rows,
+            rows,
+            out,
             min_intersection: psi.min_intersection,
             max_fraction: psi.max_fraction,
             runs: psi.runs.max,
             window: psi.runs.window,
             line,
+        };
+        (rule, span)
+    }
+
+    /// Looks at whether the filters of a section can work.
+    fn noise(
+        &mut self,
+        rule: PsiRule,
+        span: Range<usize>,
+        datasets: &BTreeMap<String, Dataset>,
+    ) -> PsiRule {
+        let Some(dataset) = datasets.get(&rule.dataset) else { return rule };
+        if let Err((at, reason)) = Noise::compile(&rule, dataset, self.registry) {
+            let place = at.and_then(|at| rule.out.get(at)).map_or(span, |used| used.span.clone());
+            self.error(reason.code.as_str(), reason.detail, place, reason.code.help());
         }
+        rule
     }
 
     fn dataset(&mut self, id: Spanned<String>, file: file::Dataset, folder: &Path) -> Dataset {
@@ -356,20 +385,27 @@ impl Reader<'_> {
     }
 
     /// Whether the exact Gaussian currency can count all that the rules on a data set do.
-    fn gaussian_counts(&self, dataset: &str, rules: &[Rule]) -> bool {
+    fn gaussian_counts(
+        &self,
+        dataset: &str,
+        rules: &[Rule],
+        psi: &[(PsiRule, Range<usize>)],
+    ) -> bool {
+        let counts = |used: &FilterUse| {
+            let spec = self.registry.spec(&used.name);
+            spec.is_none_or(|spec| {
+                spec.counted_in.is_empty() || spec.counted_in.contains(&Currency::Gaussian)
+            })
+        };
+        let sections = psi.iter().map(|(section, _)| section);
+        let sections = sections.filter(|section| section.dataset == dataset);
         rules.iter().filter(|rule| rule.when.dataset == dataset).all(|rule| {
             let filters = match &rule.out {
                 Out::Filters(filters) => &filters[..],
                 Out::DangerUnfiltered => &[],
             };
-            let counts = |used: &FilterUse| {
-                let spec = self.registry.spec(&used.name);
-                spec.is_none_or(|spec| {
-                    spec.counted_in.is_empty() || spec.counted_in.contains(&Currency::Gaussian)
-                })
-            };
             rule.protect.is_none() && filters.iter().all(counts)
-        })
+        }) && sections.flat_map(|section| &section.out).all(counts)
     }
 
     /// Chooses the currency of data sets that name none, and refuses one that cannot pay.
@@ -378,9 +414,10 @@ impl Reader<'_> {
         named: &BTreeMap<String, Range<usize>>,
         datasets: &mut BTreeMap<String, Dataset>,
         rules: &[Rule],
+        psi: &[(PsiRule, Range<usize>)],
     ) {
         for (id, dataset) in datasets {
-            if dataset.currency != Currency::Gaussian || self.gaussian_counts(id, rules) {
+            if dataset.currency != Currency::Gaussian || self.gaussian_counts(id, rules, psi) {
                 continue;
             }
             match named.get(id) {

@@ -1,7 +1,7 @@
 use privet_core::ledger::Window;
 
 use super::*;
-use crate::testing::{parse_policy, policy_text};
+use crate::testing::{parse_policy, policy_text, registry};
 
 const GOOD: &str = r#"[{ filter = "gaussian", noise-multiplier = 4.0 }]"#;
 
@@ -143,4 +143,39 @@ fn the_long_form_of_a_chain_is_the_same() {
         Out::DangerUnfiltered => panic!("filters were expected"),
     };
     assert_eq!(params(&short), params(&long));
+}
+
+/// Noise on sizes: refused where it would not be paid, or where rows are told anyway.
+#[test]
+fn noise_on_sizes_is_looked_at_with_the_policy() {
+    let section = |unit: &str, currency: &str, reveal: &str, out: &str| {
+        let text = format!(
+            "schema = 1\n[site]\nname = \"north\"\n[dataset.d]\npath = \"d.csv\"\nunit = \"{unit}\"\n\
+             records = 9\nbudget = {{ epsilon = 1.0, delta = 1e-5 }}\n{currency}\n[[psi]]\ndataset = \"d\"\n\
+             peers = [\"south\"]\nreveal = \"{reveal}\"\nmin-intersection = 0\nmax-fraction = 1.0\n\
+             runs = {{ max = 1, window = \"30d\" }}\nout = [{out}]\n"
+        );
+        let policy = Policy::parse(&Source::new("north.toml", text), Path::new(""), &registry());
+        policy.map_err(|findings| findings[0].code.clone())
+    };
+    let laplace = "{ filter = \"laplace\", noise-multiplier = 4.0 }";
+    let read = section("record", "", "size", laplace).unwrap();
+    // What it is counted in follows from it.
+    assert_eq!(read.datasets["d"].currency, privet_core::ledger::Currency::Zcdp);
+    assert_eq!(read.psi[0].out.len(), 1);
+    for (unit, currency, reveal, out, code) in [
+        ("record", "", "rows", laplace, "invalid"),
+        ("record", "currency = \"gaussian\"", "size", laplace, "wrong-currency"),
+        ("site", "", "size", laplace, "unit-mismatch"),
+        ("record", "", "size", "{ filter = \"laplace\" }", "missing-key"),
+        (
+            "record",
+            "",
+            "size",
+            "{ filter = \"allow-tensors\", names = [\"size\"] }",
+            "unpaid-release",
+        ),
+    ] {
+        assert_eq!(section(unit, currency, reveal, out).unwrap_err(), code, "{reveal} {out}");
+    }
 }

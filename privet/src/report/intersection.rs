@@ -12,7 +12,12 @@ pub(super) fn tiles(found: Option<&Intersection>) -> Markup {
         div.tile {
             p.label { "Items in common" }
             p.number { (size.map_or("not told".to_owned(), |size| size.to_string())) }
-            @if let Some(found) = found { p.note { "of " (found.sites.len()) " sites" } }
+            @if let Some(found) = found {
+                p.note {
+                    "of " (found.sites.len()) " sites"
+                    @if found.noise > 0.0 { ", ± " (format!("{:.1}", found.noise)) " of noise" }
+                }
+            }
         }
         @if let Some(found) = found {
             div.tile {
@@ -79,7 +84,7 @@ pub(super) fn section(found: &Intersection) -> Markup {
             h2 { "What is not protected" }
             ul {
                 li { "A site may enter items that it does not have, and so ask whether all others have them. Limits on sizes and runs bound how often." }
-                li { "Every site sees the sizes of the others' sets, padded where the job says so." }
+                li { "Every site sees the sizes of the others' sets, padded where the job says so, and without noise." }
                 li { "Sites that follow the protocol and pool what they saw afterwards may learn what they have in common with the rest." }
                 li { "What a site does with its matching rows." }
             }
