@@ -16,7 +16,8 @@ impl Flags {
     /// Places as they were written; `None` for other bytes than so many places have.
     pub(crate) fn from_bytes(bytes: Vec<u8>, len: u64) -> Option<Self> {
         let whole = bytes.len() as u64 == len.div_ceil(8);
-        let beyond = bytes.last().is_some_and(|last| !len.is_multiple_of(8) && last >> (len % 8) != 0);
+        let beyond =
+            bytes.last().is_some_and(|last| !len.is_multiple_of(8) && last >> (len % 8) != 0);
         (whole && !beyond).then_some(Self { bytes, len })
     }
 

@@ -40,6 +40,8 @@ mod session;
 mod star;
 mod tags;
 mod terms;
+#[cfg(test)]
+mod testing;
 mod two;
 pub mod vole;
 

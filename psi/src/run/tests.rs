@@ -7,6 +7,7 @@ use super::*;
 use crate::pipe::memory;
 use crate::records::Item;
 use crate::terms::Unguarded;
+use crate::testing::prover;
 use crate::vole::params::Assurance;
 use privet_core::intersect::Reveal;
 
@@ -30,12 +31,6 @@ fn mesh(sites: usize) -> Vec<Vec<Option<Box<dyn Link>>>> {
         links[b][a] = Some(Box::new(other));
     }
     links
-}
-
-fn prover() -> Prover {
-    let mut prover = None;
-    privet_core::Registry::with_builtins(|builtins| prover = Some(builtins.prover()));
-    prover.unwrap()
 }
 
 type Told = Result<Outcome, Reason>;
