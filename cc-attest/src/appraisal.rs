@@ -119,6 +119,21 @@ impl Findings {
         self.checks.push(Check { name, ok: None, detail: detail.into() });
     }
 
+    /// Notes one that holds if there is no refusal of it.
+    pub(crate) fn concluded(
+        &mut self,
+        name: Name,
+        detail: impl Into<String>,
+        refusals: Vec<Refusal>,
+    ) {
+        if refusals.is_empty() {
+            return self.passed(name, detail);
+        }
+        let details: Vec<_> = refusals.iter().map(|refusal| refusal.detail.as_str()).collect();
+        self.checks.push(Check { name, ok: Some(false), detail: details.join("; ") });
+        self.refusals.extend(refusals);
+    }
+
     /// Notes one that does not hold.
     pub(crate) fn refused(&mut self, name: Name, code: Code, detail: impl Into<String>) {
         let refusal = Refusal::new(code, detail);

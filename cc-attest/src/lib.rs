@@ -9,4 +9,13 @@
 //! confidential-computing hardware.
 
 pub mod appraisal;
+pub mod nvidia;
 pub mod refusal;
+pub mod rim;
+pub mod show;
+#[cfg(feature = "sim-device")]
+pub mod sim;
+pub mod x509;
+
+#[cfg(test)]
+mod testing;
