@@ -12,8 +12,9 @@ pub mod appraisal;
 pub mod nvidia;
 pub mod refusal;
 pub mod rim;
+pub mod roots;
 pub mod show;
-#[cfg(feature = "sim-device")]
+#[cfg(any(test, feature = "sim-device"))]
 pub mod sim;
 pub mod x509;
 

@@ -10,11 +10,12 @@
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use crate::refusal::{Code, Refusal};
+use crate::roots::{Root, Roots};
 
 /// Most bytes of a chain.
 pub const MAX_CHAIN: usize = 16 << 10;
@@ -180,11 +181,11 @@ impl Chain {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn verify<'r>(&self, roots: &'r [Root], at: i64) -> Result<&'r Root, ChainError> {
+    pub fn verify<'r>(&self, roots: &'r Roots, at: i64) -> Result<&'r Root, ChainError> {
         let untrusted = |why: String| ChainError::Untrusted(why);
         let certs = match self.0.split_last() {
             Some((last, before)) if last.self_issued() => {
-                if !roots.iter().any(|root| root.der == last.der) {
+                if !roots.all().iter().any(|root| root.der() == last.der) {
                     let why = format!("it ends in {}, which is not the pinned root", last.called());
                     return Err(untrusted(why));
                 }
@@ -209,9 +210,9 @@ impl Chain {
         let issuers: Vec<_> =
             issuers.iter().map(|cert| CertificateDer::from(cert.der.as_slice())).collect();
         let anchors =
-            roots.iter().map(Root::anchor).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            roots.all().iter().map(Root::anchor).collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let time = UnixTime::since_unix_epoch(Duration::from_secs(at.try_into().unwrap_or(0)));
-        let algorithms = &[webpki::ring::ECDSA_P384_SHA384];
+        let algorithms = &[roots.algorithm()];
         let path = leaf
             .verify_for_usage(algorithms, &anchors, &issuers, time, AnyUsage, None, None)
             .map_err(failed)?;
@@ -225,6 +226,7 @@ impl Chain {
             })
         };
         roots
+            .all()
             .iter()
             .find(found)
             .ok_or_else(|| untrusted("its root is not one of those given".into()))
@@ -239,45 +241,6 @@ impl ExtendedKeyUsageValidator for AnyUsage {
     }
 }
 
-/// A root that is trusted because it was handed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    der: Vec<u8>,
-    simulated: bool,
-}
-
-impl Root {
-    /// What signs identities of NVIDIA's GPUs and switches.
-    pub fn nvidia_device() -> Self {
-        Self { der: include_bytes!("roots/nvidia-device.der").to_vec(), simulated: false }
-    }
-
-    /// What signs NVIDIA's reference values.
-    pub fn nvidia_rim() -> Self {
-        Self { der: include_bytes!("roots/nvidia-rim.der").to_vec(), simulated: false }
-    }
-
-    /// The root of devices in software: all that it leads to says that it is simulated.
-    pub fn simulated(der: Vec<u8>) -> Self {
-        Self { der, simulated: true }
-    }
-
-    /// Whether it is one of devices in software.
-    pub fn is_simulated(&self) -> bool {
-        self.simulated
-    }
-
-    /// All of its certificate.
-    pub fn der(&self) -> &[u8] {
-        &self.der
-    }
-
-    fn anchor(&self) -> Result<TrustAnchor<'static>, webpki::Error> {
-        let der = CertificateDer::from(self.der.as_slice());
-        webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned())
-    }
-}
-
 /// What is wrong with a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChainError {
@@ -288,11 +251,12 @@ pub enum ChainError {
 }
 
 impl ChainError {
-    fn from(error: webpki::Error, roots: &[Root]) -> Self {
+    fn from(error: webpki::Error, roots: &Roots) -> Self {
         let roots = || {
-            let name =
-                |root: &Root| Certificate::from_der(&root.der).map(|cert| cert.called().to_owned());
-            roots.iter().filter_map(|root| name(root).ok()).collect::<Vec<_>>().join(" or ")
+            let name = |root: &Root| {
+                Certificate::from_der(root.der()).map(|cert| cert.called().to_owned())
+            };
+            roots.all().iter().filter_map(|root| name(root).ok()).collect::<Vec<_>>().join(" or ")
         };
         let seconds = |time: UnixTime| date(time.as_secs().try_into().unwrap_or(i64::MAX));
         match error {
@@ -341,4 +305,93 @@ pub(crate) fn short(bytes: &[u8]) -> String {
     let shown = bytes.get(..8).unwrap_or(bytes);
     let dots = if shown.len() < bytes.len() { "…" } else { "" };
     format!("{}{dots}", data_encoding::HEXLOWER.encode(shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, chain, evidence};
+
+    fn ders() -> Vec<Vec<u8>> {
+        let chain = chain("gh100-545.00-PASS");
+        chain.certificates().iter().map(|cert| cert.der().to_vec()).collect()
+    }
+
+    fn verify(ders: &[Vec<u8>]) -> Result<(), ChainError> {
+        let now = seconds(at("2024-01-01T00:00:00Z"));
+        Chain::of(ders).unwrap().verify(&Roots::nvidia_devices(), now).map(drop)
+    }
+
+    fn untrusted(ders: &[Vec<u8>]) -> String {
+        match verify(ders) {
+            Err(ChainError::Untrusted(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pem_and_der_are_read_alike() {
+        let pem = Chain::read(&evidence("nvidia/gh100-545.00-PASS/chain.pem")).unwrap();
+        assert_eq!(Chain::read(&ders().concat()).unwrap(), pem);
+        assert_eq!(pem.certificates().len(), 5);
+        assert_eq!(pem.leaf().unwrap().common_name(), Some("GH100 A01 GSP FMC LF"));
+    }
+
+    #[test]
+    fn what_is_too_much_or_no_certificate_is_refused() {
+        let code = |bytes: &[u8]| Chain::read(bytes).unwrap_err().code;
+        assert_eq!(code(&vec![b'x'; MAX_CHAIN + 1]), Code::TooLarge);
+        assert_eq!(code(&ders()[0].repeat(MAX_CERTS + 1)), Code::TooLarge);
+        let pem = evidence("nvidia/bad-chains/hopper_cert_chain_case2.pem");
+        assert_eq!(code(&pem.repeat(MAX_CERTS + 1)), Code::TooLarge);
+        assert_eq!(code(b""), Code::Malformed);
+        assert_eq!(code(&ders()[0][..100]), Code::Malformed);
+        assert_eq!(
+            code(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            Code::Malformed
+        );
+        let long = [&ders()[0][..], &[0]].concat();
+        assert_eq!(Certificate::from_der(&long).unwrap_err().code, Code::TrailingData);
+    }
+
+    #[test]
+    fn the_root_may_be_left_out_and_must_be_the_pin_where_it_is_sent() {
+        let mut ders = ders();
+        verify(&ders).unwrap();
+        verify(&ders[..4]).unwrap();
+        // Another root, of another authority's name or with one bit changed.
+        ders[4] = Roots::nvidia_rims().all()[0].der().to_vec();
+        assert!(untrusted(&ders).contains("not the pinned root"));
+        ders[4] = Roots::nvidia_devices().all()[0].der().to_vec();
+        *ders[4].last_mut().unwrap() ^= 1;
+        assert!(untrusted(&ders).contains("not the pinned root"));
+    }
+
+    #[test]
+    fn certificates_that_are_missing_strange_or_in_another_order_are_refused() {
+        let ders = ders();
+        let of = |places: &[usize]| places.iter().map(|&at| ders[at].clone()).collect::<Vec<_>>();
+        assert!(untrusted(&of(&[0, 1, 3, 4])).contains("not issued by"));
+        assert!(untrusted(&of(&[0, 2, 1, 3, 4])).contains("not issued by"));
+        assert!(untrusted(&of(&[1, 2, 3, 4])).contains("leaf is missing"));
+        assert!(untrusted(&of(&[0, 1, 2])).contains("no path leads to NVIDIA Device Identity CA"));
+        assert!(untrusted(&of(&[4])).contains("root alone"));
+        // Issued by one of the same name with another key.
+        let other = chain("gh100-550.90.07-no-rim");
+        let mut swapped = of(&[0, 1, 2, 3, 4]);
+        swapped[2] = other.certificates()[2].der().to_vec();
+        if swapped[2] == ders[2] {
+            swapped[0] = other.certificates()[0].der().to_vec();
+            assert!(untrusted(&swapped).contains("not issued by"));
+        }
+    }
+
+    #[test]
+    fn dates_are_looked_at() {
+        let chain = Chain::of(&ders()).unwrap();
+        match chain.verify(&Roots::nvidia_devices(), seconds(at("2020-01-01T00:00:00Z"))) {
+            Err(ChainError::Dates(why)) => assert!(why.contains("2020-01-01T00:00:00Z"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -16,4 +16,6 @@ pub mod opaque;
 pub mod platform;
 mod references;
 pub mod spdm;
+#[cfg(test)]
+mod tests;
 pub mod verify;

@@ -14,7 +14,8 @@ use ring::digest::{SHA256, digest};
 
 use crate::nvidia::spdm::MEASUREMENT;
 use crate::refusal::{Code, Refusal};
-use crate::x509::{Chain, ChainError, Root, date};
+use crate::roots::Roots;
+use crate::x509::{Chain, ChainError, date};
 
 /// What reference values are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,7 +79,7 @@ impl Rim {
     pub fn open(
         name: &str,
         file: &[u8],
-        roots: &[Root],
+        roots: &Roots,
         pins: &[[u8; 32]],
     ) -> Result<Self, Refusal> {
         let named =
@@ -149,7 +150,7 @@ impl References {
     /// Opens files.
     pub fn open<'f>(
         files: impl IntoIterator<Item = (&'f str, &'f [u8])>,
-        roots: &[Root],
+        roots: &Roots,
         pins: &[[u8; 32]],
     ) -> Self {
         let mut references = Self::default();

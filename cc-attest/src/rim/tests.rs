@@ -8,7 +8,7 @@ const DRIVER: &str = "nvidia/gh100-545.00-PASS/driver_rim_545.00.xml";
 const VBIOS: &str = "nvidia/gh100-545.00-PASS/vbios_rim_1010_0200_882_96005E0001.xml";
 
 fn open(file: &[u8]) -> Result<Rim, Refusal> {
-    Rim::open("file", file, &[Root::nvidia_rim()], &[])
+    Rim::open("file", file, &Roots::nvidia_rims(), &[])
 }
 
 fn code(file: &[u8]) -> Code {
@@ -52,7 +52,7 @@ fn genuine_files_hold() {
             Role::Driver,
             21,
             "2024-12-30",
-            "2026-11-11",
+            "2026-12-30",
         ),
     ] {
         let rim = open(&evidence(path)).unwrap();
@@ -93,7 +93,7 @@ fn a_signature_that_was_changed_is_refused() {
 
 #[test]
 fn a_file_under_another_root_is_refused() {
-    let refusal = Rim::open("file", &evidence(DRIVER), &[Root::nvidia_device()], &[]).unwrap_err();
+    let refusal = Rim::open("file", &evidence(DRIVER), &Roots::nvidia_devices(), &[]).unwrap_err();
     assert_eq!(refusal.code, Code::RimSignature);
     assert!(refusal.detail.contains("root"), "{}", refusal.detail);
 }
@@ -111,7 +111,7 @@ fn a_file_is_held_against_its_signers_dates() {
 fn a_file_that_the_operator_named_has_no_dates() {
     let file = evidence(DRIVER);
     let pin = sha256(&file);
-    let roots = [Root::nvidia_rim()];
+    let roots = Roots::nvidia_rims();
     let rim = Rim::open("file", &file, &roots, &[pin]).unwrap();
     assert!(rim.pinned && rim.valid_at(seconds(at("2040-01-01T00:00:00Z"))).is_ok());
     // Only its dates: what was named must hold all else, and another digest names nothing.
