@@ -9,6 +9,8 @@
 //! confidential-computing hardware.
 
 pub mod appraisal;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod nvidia;
 pub mod refusal;
 pub mod rim;

@@ -95,7 +95,7 @@ fn tcb_info(bytes: &[u8]) -> Option<[u8; MEASUREMENT]> {
 
 /// For fuzzing and tests: an extension of either kind.
 #[cfg(any(test, fuzzing))]
-pub fn read(bytes: &[u8]) -> [Option<[u8; MEASUREMENT]>; 2] {
+pub(crate) fn read(bytes: &[u8]) -> [Option<[u8; MEASUREMENT]>; 2] {
     [composite(bytes), tcb_info(bytes)]
 }
 
