@@ -394,4 +394,30 @@ mod tests {
             other => panic!("{other:?}"),
         }
     }
+
+    #[test]
+    fn a_certificate_that_no_path_needs_is_refused() {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+        let key = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let params = |name: &str, authority| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca =
+                if authority { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
+            params
+        };
+        let root = CertifiedIssuer::self_signed(params("Root", true), key()).unwrap();
+        let other = CertifiedIssuer::self_signed(params("Other", true), key()).unwrap();
+        let leaf = params("Leaf", false).signed_by(&key(), &root).unwrap().der().to_vec();
+        // Of the root's name, so that it is in its place, and issued by somebody else.
+        let named = CertifiedIssuer::signed_by(params("Root", true), key(), &other).unwrap();
+        let roots = Roots::nvidia_devices().with(Root::simulated(root.der().to_vec()));
+        let now = seconds(at("2026-11-26T00:00:00Z"));
+        Chain::of(std::slice::from_ref(&leaf)).unwrap().verify(&roots, now).unwrap();
+        match Chain::of(&[leaf, named.der().to_vec()]).unwrap().verify(&roots, now) {
+            Err(ChainError::Untrusted(why)) => assert!(why.contains("not on the path"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }

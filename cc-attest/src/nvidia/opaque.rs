@@ -163,6 +163,11 @@ fn text(report: &Report<'_>, kind: u16) -> Result<Option<String>, Refusal> {
     report.field(kind).map(|value| ascii(kind, value)).transpose()
 }
 
+/// Text that only tells which reference file is wanted: none, where it is not text.
+fn label(report: &Report<'_>, kind: u16) -> Option<String> {
+    report.field(kind).and_then(|value| ascii(kind, value).ok())
+}
+
 /// Text, with zeros after it.
 fn ascii(kind: u16, value: &[u8]) -> Result<String, Refusal> {
     let end = value.iter().position(|&byte| byte == 0).unwrap_or(value.len());
@@ -231,10 +236,10 @@ impl Fields {
         Ok(Self {
             driver: text(report, kind::DRIVER)?,
             vbios: report.field(kind::VBIOS).map(vbios).transpose()?,
-            project: text(report, kind::PROJECT)?,
-            project_sku: text(report, kind::PROJECT_SKU)?,
-            chip_sku: text(report, kind::CHIP_SKU)?,
-            chip_info: text(report, kind::CHIP_INFO)?,
+            project: label(report, kind::PROJECT),
+            project_sku: label(report, kind::PROJECT_SKU),
+            chip_sku: label(report, kind::CHIP_SKU),
+            chip_info: label(report, kind::CHIP_INFO),
             fwid,
             nvdec0: status(report, kind::NVDEC0)?,
             mode,

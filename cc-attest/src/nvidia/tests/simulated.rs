@@ -346,8 +346,10 @@ fn the_structure_of_a_signed_report_is_held_too() {
     assert_eq!(codes(&run(&setting, &device)), [Code::DuplicateOpaque]);
     device.fields.pop();
     device.fields.push((kind::CHIP_INFO, vec![7]));
+    assert_eq!(codes(&run(&setting, &device)), []);
+    device.fields.extend([(kind::VERSION, vec![1, 0]), (kind::FEATURE_FLAG, vec![3, 0])]);
     assert_eq!(codes(&run(&setting, &device)), [Code::Malformed]);
-    device.fields.pop();
+    device.fields.truncate(device.fields.len() - 3);
     device.fields.push((777, vec![0; 5_000]));
     assert_eq!(codes(&run(&setting, &device)), [Code::TooLarge]);
 }
