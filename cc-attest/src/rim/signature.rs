@@ -90,23 +90,17 @@ fn base64(element: &Element) -> Result<Vec<u8>, Refusal> {
 /// Reads a file and holds it against its own digest and signature.
 pub(crate) fn open(file: &[u8]) -> Result<Signed, Refusal> {
     let root = parse(file)?;
-    let elements = root.all();
-    let mut signatures = elements.iter().filter(|element| element.name.is(DSIG, "Signature"));
-    let signature = signatures.next().ok_or_else(|| broken("the file is not signed"))?;
     let own = root.elements().unwrap_or_default();
-    if signatures.next().is_some() || !own.iter().any(|child| std::ptr::eq(*child, *signature)) {
-        return Err(foreign(
-            "more than one signature, or one that is not directly in the document",
-        ));
-    }
-    // Elsewhere, elements of signatures have no business.
-    let within = signature.all();
+    let signature = own.into_iter().find(|element| element.name.is(DSIG, "Signature"));
+    // Elsewhere, elements of signatures have no business: not as a second signature, nor as a part of one.
+    let within = signature.map(Element::all).unwrap_or_default();
     let outside = |element: &&Element| {
         element.name.space == DSIG && !within.iter().any(|own| std::ptr::eq(*own, *element))
     };
-    if elements.iter().any(outside) {
-        return Err(foreign("an element of signatures outside of the signature"));
+    if root.all().iter().any(outside) {
+        return Err(foreign("an element of signatures outside of the document's signature"));
     }
+    let signature = signature.ok_or_else(|| broken("the file is not signed"))?;
     let [info, value, keys] = only(signature, ["SignedInfo", "SignatureValue", "KeyInfo"], None)?;
     let chain = certificates(keys)?;
 

@@ -144,6 +144,20 @@ fn what_is_put_into_the_signature_is_refused() {
 }
 
 #[test]
+fn parts_of_a_signature_are_known_by_their_names() {
+    let text = String::from_utf8(evidence(DRIVER)).unwrap();
+    for (from, to) in [
+        ("ds:SignatureValue>", "ds:Object>"),
+        ("ds:KeyInfo>", "ds:Object>"),
+        ("ds:X509Data>", "ds:PGPData>"),
+        ("ds:X509Certificate>", "ds:X509CRL>"),
+        ("ds:SignatureValue>", "ns0:SignatureValue>"),
+    ] {
+        assert_eq!(code(text.replace(from, to).as_bytes()), Code::RimForeignContent, "{to}");
+    }
+}
+
+#[test]
 fn other_algorithms_and_other_references_are_refused() {
     for (from, to) in [
         (r#"URI="""#, r##"URI="#x""##),

@@ -183,6 +183,16 @@ fn references_are_refused_outside_of_their_signers_dates() {
 }
 
 #[test]
+fn references_whose_signers_were_never_valid_at_one_time_are_refused() {
+    // The root begins in 2020.
+    let maker = Maker::dated(Dates { from: (2010, 1, 1), to: (2015, 1, 1) }).unwrap();
+    let device = maker.device(Model::switch()).unwrap();
+    let mut setting = setting(&maker, &values(&device));
+    setting.demands.require_fwid = false;
+    assert_eq!(codes(&run(&setting, &device)), [Code::RimExpired, Code::RimMissing]);
+}
+
+#[test]
 fn of_two_issues_the_one_that_holds_is_taken() {
     let (maker, device, _) = made(Model::switch());
     let mut other = device.vbios_values();
@@ -352,6 +362,9 @@ fn the_structure_of_a_signed_report_is_held_too() {
     device.fields.truncate(device.fields.len() - 3);
     device.fields.push((777, vec![0; 5_000]));
     assert_eq!(codes(&run(&setting, &device)), [Code::TooLarge]);
+    device.fields.pop();
+    device.fields.extend((1_000..1_064).map(|kind| (kind, vec![])));
+    assert_eq!(codes(&run(&setting, &device)), [Code::Malformed]);
 }
 
 /// Devices of one machine, all of which pass alone.
@@ -475,9 +488,11 @@ fn a_signed_file_that_is_not_of_the_profile_is_refused() {
         ("active=\"False\"", "active=\"\""),
         ("alternatives=\"1\"", "alternatives=\"2\""),
         ("alternatives=\"1\"", "alternatives=\"0\""),
+        ("alternatives=\"1\"", "alternatives=\"33\""),
         ("ns2:Hash0=\"00", "ns2:Hash0=\""),
         ("ns2:Hash0=\"00", "ns2:Hash0=\"zz"),
         ("ns2:Hash0=", "ns2:Hash1="),
+        ("ns2:Hash0=", "ns2:Hash1=\"00\" ns2:Hash0="),
         ("ns2:Hash0=", "Hash0="),
         ("size=\"48\"", "size=\"32\""),
         (
