@@ -481,6 +481,7 @@ fn a_signed_file_that_is_not_of_the_profile_is_refused() {
         ("<ns0:Payload>", "<ns0:Payload><ns0:Directory/>"),
         ("<ns0:Payload>", "text<ns0:Payload>"),
         (resource, "<ns0:Resource type=\"Other\" index=\"0\""),
+        (resource, "<ns0:File type=\"Measurement\" index=\"0\""),
         (resource, "<ns0:Resource type=\"Measurement\" index=\"1\""),
         (resource, "<ns0:Resource type=\"Measurement\" index=\"00\""),
         (resource, "<ns0:Resource type=\"Measurement\" index=\"256\""),
@@ -503,5 +504,13 @@ fn a_signed_file_that_is_not_of_the_profile_is_refused() {
         assert!(document.contains(from), "{from}");
         let refusal = open(&document.replacen(from, to, 1)).unwrap_err();
         assert_eq!(refusal.code, Code::RimForeignContent, "{from} {to}: {}", refusal.detail);
+    }
+    let other = document.replace("SoftwareIdentity", "SoftwareBundle");
+    assert_eq!(open(&other).unwrap_err().code, Code::RimForeignContent);
+    for alternatives in [0, 33] {
+        let mut values = device.driver_values();
+        values.measurements[0].alternatives = vec![[0; 48]; alternatives];
+        let refusal = open(&values.document()).unwrap_err();
+        assert_eq!(refusal.code, Code::RimForeignContent, "{alternatives}");
     }
 }
