@@ -6,7 +6,7 @@
 //! ```
 //! TCG, DICE Attestation Architecture 1.1 §6.1. The first FWID counts.
 
-use x509_parser::der_parser::asn1_rs::{Any, Class, FromDer, Oid, Sequence, Tag, oid};
+use x509_parser::der_parser::asn1_rs::{Any, Class, FromDer, Oid, Tag, oid};
 
 use crate::refusal::{Code, Refusal};
 use crate::x509::Certificate;
@@ -48,13 +48,11 @@ fn elements(mut bytes: &[u8]) -> Option<Vec<Any<'_>>> {
 
 /// A sequence and nothing after it.
 fn sequence(bytes: &[u8]) -> Option<Vec<Any<'_>>> {
-    let (rest, sequence) = Sequence::from_der(bytes).ok()?;
-    // `from_der` borrows from the bytes here, so the contents are a part of them.
-    let len = bytes.len().checked_sub(sequence.content.len())?;
-    if !rest.is_empty() {
+    let (rest, sequence) = Any::from_der(bytes).ok()?;
+    if !rest.is_empty() || sequence.header.tag() != Tag::Sequence {
         return None;
     }
-    elements(bytes.get(len..)?)
+    elements(sequence.data)
 }
 
 /// SEQUENCE { algorithm, digest }.

@@ -319,6 +319,12 @@ fn the_mode_is_told_and_held_against_policy() {
     }
     device.mode = None;
     assert_eq!(codes(&run(&setting, &device)), [Code::MixedModes]);
+    // A flag of fields that are older than it says nothing.
+    device.fields.extend([(kind::VERSION, vec![0, 0]), (kind::FEATURE_FLAG, vec![0, 0])]);
+    setting.demands.mode = None;
+    assert_eq!(check(&run(&setting, &device), Name::Mode).ok, None);
+    device.fields.truncate(device.fields.len() - 2);
+    setting.demands.mode = Some(Mode::ProtectedPcie);
     device.mode = Some(Mode::SinglePassthrough);
     assert_eq!(codes(&run(&setting, &device)), [Code::MixedModes]);
 }
