@@ -20,3 +20,13 @@ pub(crate) fn at(date: &str) -> SystemTime {
     let time: jiff::Timestamp = date.parse().unwrap();
     SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_second().try_into().unwrap())
 }
+
+/// Milliseconds that something takes where nothing else runs: the least of several rounds.
+pub(crate) fn milliseconds(mut what: impl FnMut()) -> f64 {
+    let round = |_| {
+        let start = std::time::Instant::now();
+        (0..5).for_each(|_| what());
+        start.elapsed().as_secs_f64() * 1e3 / 5.0
+    };
+    (0..40).map(round).fold(f64::INFINITY, f64::min)
+}
