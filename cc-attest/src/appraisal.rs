@@ -1,0 +1,143 @@
+//! What was looked at in evidence, and what came of it.
+
+use serde::Serialize;
+
+use crate::refusal::{Code, Refusal};
+
+/// A kind of evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// NVIDIA GPUs.
+    NvidiaGpu,
+    /// NVIDIA switches.
+    NvidiaSwitch,
+    /// AMD SEV-SNP.
+    Snp,
+    /// Intel TDX.
+    Tdx,
+    /// A token of NVIDIA's remote attestation service.
+    Nras,
+}
+
+/// What is looked at, in the order in which it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Name {
+    /// The evidence answers the challenge.
+    Nonce,
+    /// Its certificates lead to a pinned root.
+    Chain,
+    /// It is signed.
+    Signature,
+    /// It names the firmware that its certificate was made for.
+    Fwid,
+    /// Reference values of the driver hold.
+    RimDriver,
+    /// Those of the firmware hold.
+    RimVbios,
+    /// All measurements are reference values.
+    Measurements,
+    /// No certificate is revoked.
+    Revocation,
+    /// The device is in a mode that protects.
+    Mode,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: Name,
+    /// Whether it holds; none, where it was not looked at or does not apply.
+    pub ok: Option<bool>,
+    /// What was found, or why it was not looked at. Never a value that is secret.
+    pub detail: String,
+}
+
+/// What evidence says of one device. Of what a check has not shown to hold, nothing may be believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// `hopper`, `blackwell`, `ls10`, `milan`, `tdx` and the like.
+    pub arch: Option<String>,
+    /// Its model, from its certificate.
+    pub hwmodel: Option<String>,
+    /// Version of its driver.
+    pub driver: Option<String>,
+    /// Version of its firmware.
+    pub vbios: Option<String>,
+    /// What it is called: its own name among all devices.
+    pub ueid: Option<String>,
+    /// All checks, each once.
+    pub checks: Vec<Check>,
+    /// Whether it is a device in software.
+    pub simulated: bool,
+}
+
+/// How far to believe (the tiers of draft-ietf-rats-ear).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing can be said.
+    None,
+    /// All that policy asks for was shown.
+    Affirming,
+    /// What was looked at holds, and it is not enough to rely on.
+    Warning,
+    /// Something does not hold.
+    Contraindicated,
+}
+
+/// What came of evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Appraisal {
+    /// How far to believe.
+    pub verdict: Verdict,
+    /// What it is; none, where that cannot be told.
+    pub kind: Option<Kind>,
+    /// What it says, device by device.
+    pub devices: Vec<Device>,
+    /// All that was refused.
+    pub refusals: Vec<Refusal>,
+}
+
+/// Checks and refusals of one device as they are made: after a refusal the other checks go on.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) refusals: Vec<Refusal>,
+}
+
+impl Findings {
+    /// Notes a check that holds.
+    pub(crate) fn passed(&mut self, name: Name, detail: impl Into<String>) {
+        self.checks.push(Check { name, ok: Some(true), detail: detail.into() });
+    }
+
+    /// Notes one that was not made.
+    pub(crate) fn skipped(&mut self, name: Name, detail: impl Into<String>) {
+        self.checks.push(Check { name, ok: None, detail: detail.into() });
+    }
+
+    /// Notes one that holds if there is no refusal of it.
+    pub(crate) fn concluded(
+        &mut self,
+        name: Name,
+        detail: impl Into<String>,
+        refusals: Vec<Refusal>,
+    ) {
+        if refusals.is_empty() {
+            return self.passed(name, detail);
+        }
+        let details: Vec<_> = refusals.iter().map(|refusal| refusal.detail.as_str()).collect();
+        self.checks.push(Check { name, ok: Some(false), detail: details.join("; ") });
+        self.refusals.extend(refusals);
+    }
+
+    /// Notes one that does not hold.
+    pub(crate) fn refused(&mut self, name: Name, code: Code, detail: impl Into<String>) {
+        let refusal = Refusal::new(code, detail);
+        self.checks.push(Check { name, ok: Some(false), detail: refusal.detail.clone() });
+        self.refusals.push(refusal);
+    }
+}

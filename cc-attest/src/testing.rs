@@ -1,0 +1,32 @@
+//! Recorded evidence, for tests.
+
+use std::time::{Duration, SystemTime};
+
+use crate::x509::Chain;
+
+/// The bytes of a file below `tests/evidence`.
+pub(crate) fn evidence(path: &str) -> Vec<u8> {
+    let file = format!("{}/tests/evidence/{path}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The chain beside a report.
+pub(crate) fn chain(name: &str) -> Chain {
+    Chain::read(&evidence(&format!("nvidia/{name}/chain.pem"))).unwrap()
+}
+
+/// A date, as in RFC 3339.
+pub(crate) fn at(date: &str) -> SystemTime {
+    let time: jiff::Timestamp = date.parse().unwrap();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_second().try_into().unwrap())
+}
+
+/// Milliseconds that something takes where nothing else runs: the least of several rounds.
+pub(crate) fn milliseconds(mut what: impl FnMut()) -> f64 {
+    let round = |_| {
+        let start = std::time::Instant::now();
+        (0..5).for_each(|_| what());
+        start.elapsed().as_secs_f64() * 1e3 / 5.0
+    };
+    (0..40).map(round).fold(f64::INFINITY, f64::min)
+}
