@@ -9,4 +9,12 @@
 //! confidential-computing hardware.
 
 pub mod appraisal;
+mod certs;
+pub mod cpu;
+mod encoding;
+pub mod policy;
 pub mod refusal;
+pub mod revocation;
+#[cfg(feature = "snp")]
+pub mod snp;
+mod time;
