@@ -52,6 +52,12 @@ pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
     if cert.signature_algorithm != cert.tbs_certificate.signature {
         return Err(Refusal::new(Code::Malformed, "a certificate names two signature algorithms"));
     }
+    if cert.signature_value.unused_bits != 0 {
+        return Err(Refusal::new(
+            Code::Malformed,
+            "a certificate's signature is not of whole bytes",
+        ));
+    }
     Ok(cert)
 }
 
@@ -120,6 +126,14 @@ mod tests {
         let at = der.len() - 512 - 4 - 1 - 1;
         let place = (0..=at).rev().find(|&i| der[i..].starts_with(&[2, 1, 0x30])).unwrap();
         der[place + 2] ^= 1;
+        assert_eq!(parse(&der).unwrap_err().code, Code::Malformed);
+    }
+
+    #[test]
+    fn signatures_are_of_whole_bytes() {
+        let mut der = read(ROOTS).unwrap().remove(0);
+        let at = der.len() - 513;
+        der[at] = 1;
         assert_eq!(parse(&der).unwrap_err().code, Code::Malformed);
     }
 }
