@@ -12,9 +12,12 @@ pub mod appraisal;
 mod certs;
 pub mod cpu;
 mod encoding;
+mod json;
 pub mod policy;
 pub mod refusal;
 pub mod revocation;
 #[cfg(feature = "snp")]
 pub mod snp;
+#[cfg(feature = "tdx")]
+pub mod tdx;
 mod time;

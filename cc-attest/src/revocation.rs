@@ -142,13 +142,15 @@ fn standings(
     now: SystemTime,
 ) -> (Vec<Refusal>, Vec<String>, Vec<String>) {
     let (mut against, mut unknown, mut good) = (Vec::new(), Vec::new(), Vec::new());
-    let (now, max_age) = (seconds(now), rules.max_age.0.as_secs());
+    let now = seconds(now);
     for (certificate, issuer) in chain.iter().zip(chain.iter().skip(1)) {
         let (Ok(certificate), Ok(issuer)) = (certs::parse(certificate), certs::parse(issuer))
         else {
             unknown.push("a certificate could not be read".into());
             continue;
         };
+        let root = issuer.issuer().as_raw() == issuer.subject().as_raw();
+        let max_age = if root { rules.root_max_age } else { rules.max_age }.0.as_secs();
         let asked = Asked { certificate: &certificate, issuer: &issuer, now, max_age };
         let name = certs::name(&certificate);
         match lists.standing(&asked) {

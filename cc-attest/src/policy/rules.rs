@@ -73,11 +73,14 @@ pub struct RevocationRules {
     pub mode: RevocationMode,
     /// How old a response or a list may be.
     pub max_age: Span,
+    /// How old a list of a root may be: roots are kept offline and sign one a year.
+    pub root_max_age: Span,
 }
 
 impl Default for RevocationRules {
     fn default() -> Self {
-        Self { mode: RevocationMode::Soft, max_age: Span(Duration::from_secs(7 * 86_400)) }
+        let days = |days: u64| Span(Duration::from_secs(days * 86_400));
+        Self { mode: RevocationMode::Soft, max_age: days(7), root_max_age: days(400) }
     }
 }
 
