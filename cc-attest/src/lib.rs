@@ -13,6 +13,8 @@ mod certs;
 pub mod cpu;
 mod encoding;
 mod json;
+mod jws;
+pub mod nras;
 pub mod policy;
 pub mod refusal;
 pub mod revocation;
