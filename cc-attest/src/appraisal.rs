@@ -90,7 +90,7 @@ pub struct Device {
 }
 
 /// How far to believe (the tiers of draft-ietf-rats-ear).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing can be said.

@@ -9,8 +9,11 @@
 //! confidential-computing hardware.
 
 pub mod appraisal;
+pub mod binding;
 mod certs;
+pub mod challenge;
 pub mod cpu;
+pub mod ear;
 mod encoding;
 mod json;
 mod jws;
