@@ -85,7 +85,8 @@ pub(crate) fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
-#[cfg(test)]
+/// A fixed clock.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn at(text: &str) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(rfc3339(text).expect("a date"))
 }

@@ -337,7 +337,7 @@ mod tests {
         for code in Code::ALL {
             let refused = Examined { refusals: vec![Refusal::new(*code, "")], ..one(Kind::Snp) };
             let expected = if unreadable(*code) { Verdict::None } else { Verdict::Contraindicated };
-            assert_eq!(judge(&policy, &[refused.clone()]), (expected, vec![*code]));
+            assert_eq!(judge(&policy, std::slice::from_ref(&refused)), (expected, vec![*code]));
             let both = [
                 refused,
                 Examined { refusals: vec![Refusal::new(Code::DebugEnabled, "")], ..one(Kind::Tdx) },
