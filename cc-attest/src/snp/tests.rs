@@ -223,6 +223,14 @@ fn what_is_no_report_is_refused() {
         assert_eq!(code(&with(0, &[version])), [Code::Malformed]);
     }
     assert_eq!(code(&with(0x1a0, &[0; 64])), [Code::UnsupportedArch]);
+    // Versions from 3 on name the processor; a later one is not taken for the last that is known.
+    let named = |version| [&[version], &with(0x188, &[0x19, 1])[1..]].concat();
+    assert_eq!(code(&named(6)), [Code::Malformed]);
+    for version in 3..=5 {
+        let (device, refusals) = look(&named(version), &[VCEK_PASS], &SnpRules::default(), when());
+        assert_eq!(codes(&refusals), [Code::SignatureInvalid]);
+        assert_eq!(device.arch.as_deref(), Some("milan"));
+    }
     // After the two numbers, and above them.
     assert_eq!(code(&with(0x2a0 + 200, &[1])), [Code::Malformed]);
     assert_eq!(code(&with(0x2a0 + 60, &[1])), [Code::Malformed]);

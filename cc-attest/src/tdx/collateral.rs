@@ -77,9 +77,16 @@ pub(super) fn judge(
     status(&judged.status, &judged.advisory_ids, rules)
 }
 
-/// What the crate says in words only.
+/// What the crate says in words only: a platform that Intel has revoked, one below every level that Intel still
+/// judges, and all else, by which the collateral does not hold or is another platform's.
 fn failed(error: &str) -> Refusal {
-    let code = if error.contains("Revoked") { Code::CertRevoked } else { Code::ChainUntrusted };
+    let code = if error.contains("Revoked") {
+        Code::CertRevoked
+    } else if error.contains("No matching TCB level") || error.contains("below minimum") {
+        Code::TcbBelowFloor
+    } else {
+        Code::ChainUntrusted
+    };
     Refusal::new(code, format!("collateral: {error}"))
 }
 

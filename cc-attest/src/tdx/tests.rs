@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::appraisal::Check;
-use crate::policy::{RevocationMode, RevocationRules};
+use crate::policy::{RevocationMode, RevocationRules, TdxStatus};
 use crate::revocation::Lists;
 use crate::time::at;
 
@@ -10,13 +10,22 @@ const PASS: &[u8] = include_bytes!("../../tests/evidence/intel/tdx-v4-PASS/quote
 const COLLATERAL: &[u8] = include_bytes!("../../tests/evidence/intel/tdx-v4-PASS/collateral.json");
 const DEBUG: &[u8] = include_bytes!("../../tests/evidence/intel/tdx-v4-DEBUG/quote.bin");
 
+const OUTDATED: &[u8] = include_bytes!("../../tests/evidence/intel/tdx-v5-OUTDATED/quote.bin");
+const OUTDATED_COLLATERAL: &[u8] =
+    include_bytes!("../../tests/evidence/intel/tdx-v5-OUTDATED/collateral.json");
+const EX: &[u8] = include_bytes!("../../tests/evidence/intel/tdx-v5-1.5ex-PASS/quote.bin");
+const EX_COLLATERAL: &[u8] =
+    include_bytes!("../../tests/evidence/intel/tdx-v5-1.5ex-PASS/collateral.json");
+
 /// Where a quote of version 4 has its report.
 const REPORT: usize = 48;
 /// Where its signature and what belongs to it begins.
 const AUTH: usize = 48 + 584 + 4;
 
 fn data(quote: &[u8]) -> [u8; 64] {
-    quote[REPORT + 520..REPORT + 584].try_into().unwrap()
+    // In version 5 six bytes say which report follows.
+    let report = if quote[0] == 5 { REPORT + 6 } else { REPORT };
+    quote[report + 520..report + 584].try_into().unwrap()
 }
 
 fn look(
@@ -71,6 +80,28 @@ fn a_genuine_quote_passes_with_its_collateral_alone() {
     assert!(check(&device, Name::Fwid).detail.starts_with("UpToDate"));
     assert_eq!(check(&device, Name::Measurements).ok, None);
     assert_eq!(device.checks.len(), Name::ALL.len());
+}
+
+#[test]
+fn genuine_quotes_of_version_5_are_judged_by_their_collateral() {
+    let judge = |rules: &TdxRules, quote, collateral, now| {
+        let (device, refusals) =
+            look(quote, Some(collateral), rules, RevocationMode::Hard, at(now));
+        assert!(
+            device.holds(Name::Nonce) && device.holds(Name::Chain) && device.holds(Name::Signature)
+        );
+        assert!(device.holds(Name::Mode) && device.holds(Name::Revocation));
+        (codes(&refusals), check(&device, Name::Fwid).detail.clone())
+    };
+    let strict = TdxRules::default();
+    let (codes, detail) = judge(&strict, EX, EX_COLLATERAL, "2026-10-10T00:00:00Z");
+    assert_eq!(codes, [], "{detail}");
+    // Its firmware is older than all that Intel still judges, which no policy takes.
+    let accept_status = vec![TdxStatus::UpToDate, TdxStatus::OutOfDate];
+    for rules in [strict, TdxRules { accept_status, ..TdxRules::default() }] {
+        let (codes, detail) = judge(&rules, OUTDATED, OUTDATED_COLLATERAL, "2026-02-20T00:00:00Z");
+        assert_eq!(codes, [Code::TcbBelowFloor], "{detail}");
+    }
 }
 
 #[test]
