@@ -252,6 +252,14 @@ fn a_response_must_be_fresh() {
 fn a_response_must_speak_of_the_certificate_and_its_issuer() {
     assert_eq!(after(|_, a| a.serial = vec![8]), [Code::RevocationUnknown]);
     assert_eq!(after(|_, a| a.issuer = Authority::usual().der()), [Code::RevocationUnknown]);
+    // The issuer's key under another name, answered for by the issuer itself.
+    let other = after(|authority, a| {
+        let root = authority.der();
+        let name = certs::parse(&root).unwrap().subject().as_raw().to_vec();
+        a.responder = Some(put(0xa1, &name));
+        a.issuer = other_name(authority);
+    });
+    assert_eq!(other, [Code::RevocationUnknown]);
 }
 
 #[test]
@@ -320,6 +328,10 @@ fn a_response_must_be_signed_by_the_issuer_or_its_delegate() {
     assert_eq!(judge(with(future), &delegate_key), unknown);
     let foreign = Authority::usual().issue(delegate(&|_| {}), &delegate_key);
     assert_eq!(judge(with(foreign), &delegate_key), unknown);
+    let again = KeyPair::try_from(authority.key().serialize_der()).unwrap();
+    let renamed = rcgen::Issuer::new(params("another authority"), again);
+    let renamed = delegate(&|_| {}).signed_by(&delegate_key, &renamed).unwrap().der().to_vec();
+    assert_eq!(judge(with(renamed), &delegate_key), unknown);
     assert_eq!(judge(with(certificate.clone()), &key()), unknown);
     let responder = Some(put(0xa1, &sequence(&[])));
     assert_eq!(judge(Answer { responder, ..with(certificate) }, &delegate_key), unknown);
@@ -375,6 +387,41 @@ fn a_list_must_be_the_issuers_whole_and_fresh() {
     assert_eq!(judge(with(None), NOW), []);
     assert_eq!(judge(with(Some(CrlScope::UserCertsOnly)), NOW), unknown);
     assert_eq!(judge(with(Some(CrlScope::CaCertsOnly)), NOW), unknown);
+}
+
+/// A list by hand, of nothing revoked.
+fn bare_list(name: &[u8], next: Option<&str>, by: &KeyPair) -> Vec<u8> {
+    let algorithm = || sequence(&[put(6, ECDSA_SHA256)]);
+    let next = next.map_or(Vec::new(), when);
+    let data = [put(2, &[1]), algorithm(), name.to_vec(), when("2026-06-14T00:00:00Z"), next];
+    let data = sequence(&data);
+    let signature = by.sign(&data).unwrap();
+    sequence(&[data, algorithm(), put(3, &[&[0], &signature[..]].concat())])
+}
+
+/// A certificate of an authority's key under another name.
+fn other_name(authority: &Authority) -> Vec<u8> {
+    params("another authority").self_signed(authority.key()).unwrap().der().to_vec()
+}
+
+#[test]
+fn a_list_must_say_until_when_it_is_good_and_name_the_issuer() {
+    let authority = Authority::usual();
+    let (leaf, root) = (authority.leaf(7), authority.der());
+    let parsed = certs::parse(&root).unwrap();
+    let hard = rules(RevocationMode::Hard);
+    let judge = |list: Vec<u8>| judge(&[list], &[&leaf, &root], &hard, NOW);
+    let until = Some("2026-06-16T00:00:00Z");
+    let name = parsed.subject().as_raw();
+    assert_eq!(judge(bare_list(name, until, authority.key())).0, []);
+    let (codes, check) = judge(bare_list(name, None, authority.key()));
+    assert_eq!(codes, [Code::RevocationUnknown]);
+    assert!(check.detail.contains("until when"), "{}", check.detail);
+    let other = other_name(&authority);
+    let other = certs::parse(&other).unwrap();
+    let (codes, check) = judge(bare_list(other.subject().as_raw(), until, authority.key()));
+    assert_eq!(codes, [Code::RevocationUnknown]);
+    assert!(check.detail.contains("nothing was given"), "{}", check.detail);
 }
 
 #[test]
