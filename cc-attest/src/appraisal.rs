@@ -1,11 +1,11 @@
 //! What was looked at in evidence, and what came of it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::refusal::{Code, Refusal};
 
 /// A kind of evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// NVIDIA GPUs.
@@ -44,6 +44,21 @@ pub enum Name {
     Mode,
 }
 
+impl Name {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Nonce,
+        Self::Chain,
+        Self::Signature,
+        Self::Fwid,
+        Self::RimDriver,
+        Self::RimVbios,
+        Self::Measurements,
+        Self::Revocation,
+        Self::Mode,
+    ];
+}
+
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -75,7 +90,7 @@ pub struct Device {
 }
 
 /// How far to believe (the tiers of draft-ietf-rats-ear).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing can be said.
@@ -86,6 +101,26 @@ pub enum Verdict {
     Warning,
     /// Something does not hold.
     Contraindicated,
+}
+
+impl Device {
+    /// Whether a check was made and holds.
+    pub fn holds(&self, name: Name) -> bool {
+        self.checks.iter().any(|check| check.name == name && check.ok == Some(true))
+    }
+}
+
+/// What a verifier saw in evidence of one kind, before policy judges it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// Which.
+    pub kind: Kind,
+    /// What the evidence had to be bound to, where it was bound to something.
+    pub bound: Option<[u8; 48]>,
+    /// All devices that it speaks of.
+    pub devices: Vec<Device>,
+    /// What was refused.
+    pub refusals: Vec<Refusal>,
 }
 
 /// What came of evidence.
@@ -119,19 +154,31 @@ impl Findings {
         self.checks.push(Check { name, ok: None, detail: detail.into() });
     }
 
-    /// Notes one that holds if there is no refusal of it.
-    pub(crate) fn concluded(
+    /// Notes one with all that speaks against it; it holds where nothing does.
+    pub(crate) fn judged(
         &mut self,
         name: Name,
+        against: impl IntoIterator<Item = Refusal>,
         detail: impl Into<String>,
-        refusals: Vec<Refusal>,
     ) {
-        if refusals.is_empty() {
+        let against: Vec<Refusal> = against.into_iter().collect();
+        if against.is_empty() {
             return self.passed(name, detail);
         }
-        let details: Vec<_> = refusals.iter().map(|refusal| refusal.detail.as_str()).collect();
+        let details: Vec<&str> = against.iter().map(|refusal| refusal.detail.as_str()).collect();
         self.checks.push(Check { name, ok: Some(false), detail: details.join("; ") });
-        self.refusals.extend(refusals);
+        self.refusals.extend(against);
+    }
+
+    /// Ends the device: what was not looked at is told as well, and all is in its order.
+    pub(crate) fn finish(mut self, why: &str) -> (Vec<Check>, Vec<Refusal>) {
+        for name in Name::ALL {
+            if self.checks.iter().all(|check| check.name != name) {
+                self.skipped(name, why);
+            }
+        }
+        self.checks.sort_by_key(|check| check.name);
+        (self.checks, self.refusals)
     }
 
     /// Notes one that does not hold.

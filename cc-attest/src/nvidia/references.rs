@@ -59,7 +59,7 @@ pub(crate) fn check(
         let name = row(found.role);
         match found.rim {
             _ if !found.refusals.is_empty() => {
-                findings.concluded(name, String::new(), found.refusals);
+                findings.judged(name, found.refusals, String::new());
             }
             Some(rim) => findings.passed(name, describe(rim)),
             None => findings.skipped(name, UNREAD),
@@ -191,7 +191,7 @@ fn measurements(
             let detail = format!("{detail}; other reference values are missing");
             findings.skipped(Name::Measurements, detail);
         }
-        false => findings.concluded(Name::Measurements, detail, compared.refusals),
+        false => findings.judged(Name::Measurements, compared.refusals, detail),
     }
     compared.tolerated
 }

@@ -202,7 +202,7 @@ fn check_chain(
     let chip = Chip::of(&chain, evidence.arch).map_err(|refusal| refusals.push(refusal)).ok();
     let root = if simulated { "a root of devices in software" } else { "the pinned root" };
     let detail = format!("{} certificates lead to {root}", chain.certificates().len());
-    findings.concluded(Name::Chain, detail, refusals);
+    findings.judged(Name::Chain, refusals, detail);
     Identity { chain: Some(chain), chip, simulated }
 }
 
