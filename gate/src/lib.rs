@@ -13,6 +13,7 @@
 //! [`ServerGate`] are the only makers of [`Released`], and the bytes of a `Released` can be read
 //! only through [`Released::handover`], which first commits the budget and the audit line.
 
+mod attestation;
 mod audit;
 mod chain;
 mod envelope;
@@ -33,6 +34,7 @@ mod workload;
 mod testing;
 
 pub use audit::{AuditFile, Verification, verify};
+pub use attestation::{Attest, Attested, DemandAttested};
 pub use chain::{Chain, CompileError, Owner};
 pub use envelope::{BodyCheck, Head, MAX_HEAD, TaskId};
 pub use explain::{Explanation, Leaf, Privacy, Warning, explain};

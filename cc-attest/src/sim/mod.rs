@@ -11,10 +11,12 @@
 mod certificates;
 mod device;
 mod reference;
+mod saved;
 
 pub use certificates::{Dates, Maker};
 pub use device::{Device, Model};
 pub use reference::Values;
+pub use saved::{Software, Vendor, change_firmware};
 
 /// Why a device in software could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

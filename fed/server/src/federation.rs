@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use privet_core::admission::{Admission, Moment, Peer, admit};
+use privet_core::admission::{Attestation, Moment, Peer, admit};
 use privet_core::aggregate::Aggregator;
 use privet_core::channel::MAX_FRAME;
 use privet_core::{Code, Reason, Stage};
 use privet_gate::{Offer, Parcel, ServerGate, Status};
-use privet_wire::{Relayed, Service, Sink, Turn};
+use privet_wire::{Attest, Attested, Relayed, Service, Sink, Turn};
 use tokio::sync::{mpsc, watch};
 
 use crate::record::SiteRecord;
@@ -31,7 +31,7 @@ const MAX_REPLY: usize = MAX_FRAME;
 /// Serves the sites of one job.
 pub(crate) struct Federation {
     offer: Offer,
-    admission: Box<dyn Admission>,
+    attestation: Attestation,
     gate: ServerGate,
     /// What frames are of.
     frames: Stage,
@@ -47,6 +47,10 @@ struct State {
     mail: Mailboxes,
     /// Refusals of frames since the last round was recorded.
     refused_frames: BTreeMap<String, (Stage, Code)>,
+    /// Who may take part, as it was when that was last judged.
+    admitted: BTreeMap<String, Peer>,
+    /// Why sites may not, of which the server knows more than a code.
+    quarantined: BTreeMap<String, String>,
     relays: Relays,
     finished: bool,
 }
@@ -151,7 +155,7 @@ impl Federation {
     /// A federation; `known` is what sites did before a restart.
     pub(crate) fn new(
         offer: Offer,
-        admission: Box<dyn Admission>,
+        attestation: Attestation,
         gate: ServerGate,
         frames: Stage,
         known: BTreeMap<String, SiteRecord>,
@@ -161,7 +165,7 @@ impl Federation {
             state.sites.entry(name).or_default().record = record;
         }
         let (state, changed) = (Mutex::new(state), watch::Sender::default());
-        Self { offer, admission, gate, frames, state, changed }
+        Self { offer, attestation, gate, frames, state, changed }
     }
 
     pub(crate) fn offer(&self) -> &Offer {
@@ -224,6 +228,30 @@ impl Federation {
         let state = self.lock();
         let seals = |name: &&String| state.sites.get(*name).is_some_and(|site| site.sealed);
         sites.iter().filter(seals).cloned().collect()
+    }
+
+    /// Has every site prove itself anew before it goes on.
+    pub(crate) fn renew(&self) {
+        self.attestation.admission.renew();
+        self.changed.send_replace(());
+    }
+
+    /// Why a site may not take part, where this server has found out itself.
+    pub(crate) fn why(&self, site: &str) -> String {
+        self.lock().quarantined.get(site).cloned().unwrap_or_default()
+    }
+
+    /// A site whose evidence does not hold: it is asked for nothing more, and what it gave is not used.
+    fn quarantine(&self, peer: &Peer, job: &str, reason: &Reason) {
+        let stage = if job.is_empty() { Stage::Join } else { Stage::Job };
+        self.change(|state| {
+            let site = state.sites.entry(peer.name.clone()).or_default();
+            site.refused = Some((stage, reason.code));
+            state.quarantined.insert(peer.name.clone(), reason.detail.clone());
+            state.admitted.remove(&peer.name);
+            state.mail.out.remove(&peer.name);
+            state.relays.leave(&peer.name);
+        });
     }
 
     /// Notes that sites dropped out of a round before they were asked.
@@ -357,6 +385,12 @@ impl Federation {
         self.change(|state| {
             let mut round = state.round.take()?;
             let mut dropped = Vec::new();
+            // What a site gave that may take part no more is not used.
+            let current = |name: &String| {
+                let peer = state.admitted.get(name);
+                peer.is_some_and(|peer| self.judge(Moment::Periodic, peer).is_ok())
+            };
+            round.answers.retain(|name, _| current(name));
             for name in &round.asked {
                 let site = state.sites.entry(name.clone()).or_default();
                 if let Some(refused) = site.refused {
@@ -405,13 +439,19 @@ impl Federation {
     }
 
     /// What to tell a site now, if there is anything.
-    fn turn(&self, name: &str) -> Option<Turn> {
+    fn turn(&self, peer: &Peer) -> Option<Turn> {
         let mut state = self.lock();
         let State { sites, round, finished, mail, .. } = &mut *state;
+        let name = peer.name.as_str();
         let site = sites.entry(name.to_owned()).or_default();
         if *finished {
             site.told_finished = true;
             return Some(Turn::Finished);
+        }
+        let keys = mail.out.contains_key(name);
+        let moment = if keys { Moment::KeyShare } else { Moment::Job };
+        if self.attestation.admission.due(peer) || self.judge(moment, peer).is_err() {
+            return Some(Turn::Attest);
         }
         if let Some(frame) = mail.out.get(name) {
             site.record.bytes_down += frame.len();
@@ -456,7 +496,39 @@ impl Federation {
     }
 
     fn judge(&self, moment: Moment, peer: &Peer) -> Result<(), Reason> {
-        admit(&*self.admission, moment, peer.clone()).map(drop)
+        admit(&*self.attestation.admission, moment, peer.clone()).map(drop)
+    }
+
+    /// The same, and remembers who it was.
+    fn admit(&self, moment: Moment, peer: &Peer) -> Result<(), Reason> {
+        self.judge(moment, peer)?;
+        let known = |state: &State| state.admitted.get(&peer.name) == Some(peer);
+        let mut state = self.lock();
+        if !known(&state) {
+            state.admitted.insert(peer.name.clone(), peer.clone());
+        }
+        Ok(())
+    }
+
+    /// What one end says, and what the other answers.
+    fn exchange(&self, peer: &Peer, asked: Attest<'_>) -> Result<Attested, Reason> {
+        let Attestation { admission, attester } = &self.attestation;
+        let refuse = |detail| Err(Reason::new(Code::NotAttested, detail));
+        if !asked.job.is_empty() && asked.job != self.offer.run {
+            return refuse("evidence for another run");
+        }
+        if let Some((to, evidence)) = asked.answer {
+            admission.prove(peer, asked.job, &to, evidence)?;
+            return Ok(Attested::default());
+        }
+        let evidence = match (asked.challenge, attester) {
+            (None, _) => None,
+            (Some(challenge), Some(attester)) => {
+                Some(attester.attest(peer, asked.job, &challenge)?)
+            }
+            (Some(_), None) => return refuse("this server shows nothing of itself"),
+        };
+        Ok(Attested { evidence, challenge: admission.challenge(peer, asked.job)? })
     }
 }
 
@@ -471,17 +543,39 @@ impl Service for Shared {
     }
 
     async fn next(&self, peer: &Peer, status: Status) -> Result<Turn, Reason> {
-        self.0.judge(Moment::Job, peer)?;
+        if let Err(reason) = self.0.admit(Moment::Job, peer) {
+            let quarantined = self.0.lock().quarantined.contains_key(&peer.name);
+            // On another connection, or after a while, a site proves itself anew.
+            return match reason.code == Code::NotAttested && !quarantined {
+                true => Ok(Turn::Attest),
+                false => Err(reason),
+            };
+        }
         self.0.note(&peer.name, status);
         let until = Instant::now() + LONG_POLL;
-        let turn = self.0.wait(until, || self.0.turn(&peer.name)).await;
+        let turn = self.0.wait(until, || self.0.turn(peer)).await;
         if matches!(turn, Some(Turn::Finished)) {
             self.0.changed.send_replace(());
         }
         Ok(turn.unwrap_or(Turn::Wait))
     }
 
+    fn attest(&self, peer: &Peer, asked: Attest<'_>) -> Result<Attested, Reason> {
+        if self.0.lock().quarantined.contains_key(&peer.name) {
+            return Err(Reason::new(Code::NotAttested, "this site is in quarantine"));
+        }
+        let exchanged = self.0.exchange(peer, asked);
+        match &exchanged {
+            // Whoever asks more of this server than it has is not to blame.
+            Err(reason) if asked.answer.is_some() => self.0.quarantine(peer, asked.job, reason),
+            Ok(_) if asked.answer.is_some() => drop(self.0.changed.send_replace(())),
+            _ => {}
+        }
+        exchanged
+    }
+
     fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason> {
+        self.0.admit(Moment::Job, peer)?;
         let unexpected = || Reason::new(Code::UnexpectedUpload, "the upload answers no open round");
         let number = {
             let state = self.0.lock();
@@ -518,7 +612,7 @@ impl Service for Shared {
 
     fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>) {
         let too_long = answer.as_ref().is_ok_and(|frame| frame.len() > MAX_REPLY);
-        if self.0.judge(Moment::Job, peer).is_err() || too_long {
+        if self.0.judge(Moment::KeyShare, peer).is_err() || too_long {
             return;
         }
         self.0.change(|state| {
@@ -555,7 +649,10 @@ impl Service for Shared {
     }
 
     fn report(&self, peer: &Peer, status: Status) {
-        if self.0.judge(Moment::Job, peer).is_ok() {
+        // Who has proved nothing may still say that it does not take part.
+        let refused = matches!(status, Status::Refused { round: None, .. });
+        let moment = if refused { Moment::Leave } else { Moment::Job };
+        if self.0.judge(moment, peer).is_ok() {
             self.0.note(&peer.name, status);
         }
     }

@@ -12,7 +12,7 @@ pub(crate) use generated::federation_client::FederationClient;
 pub(crate) use generated::federation_server::{Federation, FederationServer};
 pub(crate) use generated::frame::Part;
 pub(crate) use generated::{
-    Frame, JoinReply, JoinRequest, ReplyRequest, ReportReply, Status as StatusMessage, SubmitReply,
+    AttestReply, AttestRequest, Frame, JoinReply, JoinRequest, ReplyRequest, ReportReply, Status as StatusMessage, SubmitReply,
     Turn as TurnNumber,
 };
 
