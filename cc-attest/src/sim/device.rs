@@ -121,6 +121,11 @@ impl Maker {
 }
 
 impl Device {
+    /// What it was made as.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
     /// Its certificates in DER, the leaf first.
     pub fn certificates(&self) -> &[Vec<u8>] {
         &self.chain

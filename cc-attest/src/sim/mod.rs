@@ -11,10 +11,12 @@
 mod certificates;
 mod device;
 mod reference;
+mod software;
 
 pub use certificates::{Dates, Maker};
 pub use device::{Device, Model};
 pub use reference::Values;
+pub use software::Software;
 
 /// Why a device in software could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
