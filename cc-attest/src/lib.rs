@@ -18,6 +18,8 @@ pub mod challenge;
 pub mod cpu;
 pub mod ear;
 mod encoding;
+pub mod evidence;
+pub mod federation;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod json;
@@ -34,9 +36,11 @@ pub mod show;
 pub mod sim;
 #[cfg(feature = "snp")]
 pub mod snp;
+pub mod source;
 #[cfg(feature = "tdx")]
 pub mod tdx;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod verifier;
 pub mod x509;

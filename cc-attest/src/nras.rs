@@ -89,6 +89,19 @@ impl Keys {
         }
         Ok(Self(keys))
     }
+
+    /// These and those of another set.
+    ///
+    /// # Errors
+    /// When both have one id.
+    pub fn join(&mut self, other: Self) -> Result<(), Refusal> {
+        if let Some(kid) = other.0.keys().find(|kid| self.0.contains_key(*kid)) {
+            let detail = format!("key `{kid}` is there twice");
+            return Err(Refusal::new(Code::Malformed, detail));
+        }
+        self.0.extend(other.0);
+        Ok(())
+    }
 }
 
 type Claims = Map<String, Value>;

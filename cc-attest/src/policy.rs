@@ -16,6 +16,8 @@ mod canonical;
 mod rules;
 mod version;
 
+use std::collections::BTreeSet;
+
 use privet_crypto::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +113,8 @@ impl Policy {
         }
     }
 
-    /// The policy under which evidence is looked at where none was given: that of its kind, and a quote may come
-    /// without collateral, which never affirms.
+    /// The policy under which evidence is looked at where none was given: that of its kind. A quote may come
+    /// without collateral, and a report of a form that names no firmware without it; neither ever affirms.
     pub fn of_evidence(kind: Kind) -> Self {
         let mut policy = Self::named(match kind {
             Kind::NvidiaGpu | Kind::NvidiaSwitch | Kind::Nras => Profile::GpuOnly,
@@ -120,7 +122,19 @@ impl Policy {
             Kind::Tdx => Profile::Tdx,
         });
         policy.tdx.require_tcb = false;
+        policy.gpu.require_fwid = false;
         policy
+    }
+
+    /// The same of several kinds: of a machine with its GPUs, the profile that joins them.
+    pub fn of_kinds(kinds: &BTreeSet<Kind>) -> Self {
+        let machine = kinds.iter().find(|kind| matches!(kind, Kind::Snp | Kind::Tdx));
+        let devices = kinds.iter().find(|kind| !matches!(kind, Kind::Snp | Kind::Tdx));
+        match (machine, devices) {
+            (Some(kind), Some(_)) => Self { profile: Profile::GpuCc, ..Self::of_evidence(*kind) },
+            (Some(kind), None) | (None, Some(kind)) => Self::of_evidence(*kind),
+            (None, None) => Self::named(Profile::GpuOnly),
+        }
     }
 
     /// SHA-256 over all that the policy says, in one form.

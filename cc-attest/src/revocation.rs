@@ -107,10 +107,10 @@ impl Asked<'_> {
     }
 }
 
-/// Looks at every certificate of a chain but the last, which is the root: each was issued by the next.
-pub(crate) fn check(
+/// Looks at every certificate of chains but the last of each, which is the root: each was issued by the next.
+pub(crate) fn check<'c, C: AsRef<[&'c [u8]]>>(
     findings: &mut Findings,
-    chain: &[&[u8]],
+    chains: &[C],
     lists: &Lists,
     rules: &RevocationRules,
     now: SystemTime,
@@ -118,35 +118,66 @@ pub(crate) fn check(
     if rules.mode == RevocationMode::Off {
         return findings.skipped(Name::Revocation, "off: policy does not ask");
     }
-    let (against, unknown, good) = standings(chain, lists, rules, now);
+    let found = standings(chains, lists, rules, now);
+    let unknown = found.unknown();
     let (hard, mode) = match rules.mode {
         RevocationMode::Hard => (true, "hard"),
         _ => (false, "soft"),
     };
-    if !against.is_empty() || (hard && !unknown.is_empty()) {
+    if !found.against.is_empty() || (hard && !unknown.is_empty()) {
         let unknown = unknown.into_iter().filter(|_| hard);
         let unknown = unknown.map(|detail| Refusal::new(Code::RevocationUnknown, detail));
-        return findings.judged(Name::Revocation, against.into_iter().chain(unknown), "");
+        return findings.judged(Name::Revocation, found.against.into_iter().chain(unknown), "");
     }
     match unknown.is_empty() {
-        true => findings.passed(Name::Revocation, format!("{mode}: {}", good.join("; "))),
+        true => findings.passed(Name::Revocation, format!("{mode}: {}", found.good.join("; "))),
         false => findings.skipped(Name::Revocation, format!("{mode}: {}", unknown.join("; "))),
     }
 }
 
-/// What speaks against certificates of a chain, of which nothing is known, and which are good.
-fn standings(
-    chain: &[&[u8]],
+/// What is known of the certificates of chains.
+#[derive(Default)]
+struct Standings {
+    against: Vec<Refusal>,
+    good: Vec<String>,
+    /// Of which something was given that says nothing, and why.
+    unusable: Vec<String>,
+    /// Names of those of which nothing was given.
+    silent: Vec<String>,
+}
+
+impl Standings {
+    fn unknown(&self) -> Vec<String> {
+        let mut unknown = self.unusable.clone();
+        if !self.silent.is_empty() {
+            let names = self.silent.join(", ");
+            unknown.push(format!("nothing was given that says whether these are revoked: {names}"));
+        }
+        unknown
+    }
+}
+
+fn standings<'c, C: AsRef<[&'c [u8]]>>(
+    chains: &[C],
     lists: &Lists,
     rules: &RevocationRules,
     now: SystemTime,
-) -> (Vec<Refusal>, Vec<String>, Vec<String>) {
-    let (mut against, mut unknown, mut good) = (Vec::new(), Vec::new(), Vec::new());
+) -> Standings {
+    let mut found = Standings::default();
     let now = seconds(now);
-    for (certificate, issuer) in chain.iter().zip(chain.iter().skip(1)) {
+    let mut known = std::collections::BTreeSet::new();
+    let pairs = chains.iter().flat_map(|chain| {
+        let chain = chain.as_ref();
+        chain.iter().zip(chain.iter().skip(1))
+    });
+    for (certificate, issuer) in pairs {
+        // Devices and signers share authorities.
+        if !known.insert(*certificate) {
+            continue;
+        }
         let (Ok(certificate), Ok(issuer)) = (certs::parse(certificate), certs::parse(issuer))
         else {
-            unknown.push("a certificate could not be read".into());
+            found.unusable.push("a certificate could not be read".into());
             continue;
         };
         let root = issuer.issuer().as_raw() == issuer.subject().as_raw();
@@ -154,24 +185,23 @@ fn standings(
         let asked = Asked { certificate: &certificate, issuer: &issuer, now, max_age };
         let name = certs::name(&certificate);
         match lists.standing(&asked) {
-            Standing::Good(by) => good.push(format!("`{name}` is good, says {by}")),
+            Standing::Good(by) => found.good.push(format!("`{name}` is good, says {by}")),
             Standing::OnHold(by) => {
                 let detail = format!("`{name}` is on hold, says {by}");
-                against.push(Refusal::new(Code::CertOnHold, detail));
+                found.against.push(Refusal::new(Code::CertOnHold, detail));
             }
             Standing::Revoked(by) => {
                 let detail = format!("`{name}` is revoked, says {by}");
-                against.push(Refusal::new(Code::CertRevoked, detail));
+                found.against.push(Refusal::new(Code::CertRevoked, detail));
             }
-            Standing::Unknown(why) if why.is_empty() => {
-                unknown.push(format!("nothing was given that says whether `{name}` is revoked"));
-            }
+            Standing::Unknown(why) if why.is_empty() => found.silent.push(format!("`{name}`")),
             Standing::Unknown(why) => {
-                unknown.push(format!("nothing good says whether `{name}` is revoked: {why}"));
+                let detail = format!("nothing good says whether `{name}` is revoked: {why}");
+                found.unusable.push(detail);
             }
         }
     }
-    (against, unknown, good)
+    found
 }
 
 /// What a list or a response says of certificates that it may have been made for, for fuzzing.
@@ -184,7 +214,7 @@ pub fn decode_all(bytes: &[u8]) {
         include_bytes!("../tests/fixtures/revocation/ec-ca.der"),
     ];
     standings(
-        &certificates,
+        &[certificates],
         &lists,
         &RevocationRules::default(),
         crate::time::at("2026-11-27T00:00:00Z"),

@@ -71,8 +71,15 @@ impl Roots {
 
     /// These and another.
     pub fn with(mut self, root: Root) -> Self {
-        self.roots.push(root);
+        self.add(root);
         self
+    }
+
+    /// Takes another, unless it is one of these.
+    pub fn add(&mut self, root: Root) {
+        if !self.roots.iter().any(|known| known.der == root.der) {
+            self.roots.push(root);
+        }
     }
 
     /// All of them.

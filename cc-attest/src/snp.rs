@@ -167,7 +167,7 @@ fn endorsed(
     findings.judged(Name::Signature, unsigned(report, chain), endorsement.kind());
     let firmware = firmware(report, chain, rules);
     findings.judged(Name::Fwid, firmware, format!("firmware {}", told(report)));
-    revocation::check(findings, &chain.ders(), setting.lists, setting.revocation, setting.now);
+    revocation::check(findings, &[chain.ders()], setting.lists, setting.revocation, setting.now);
 }
 
 /// Why a report is not one of its certificate's key.

@@ -125,7 +125,7 @@ fn genuine(
             }
         }
     }
-    revocation::check(findings, &chain.ders(), &lists, setting.revocation, setting.now);
+    revocation::check(findings, &[chain.ders()], &lists, setting.revocation, setting.now);
 }
 
 /// Attributes of a trust domain: any of the first eight bits says that it is under debug (TDX module ABI,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::binding::{Binding, ReportData, Role};
 use crate::x509::Chain;
 
 /// The bytes of a file below `tests/evidence`.
@@ -29,4 +30,10 @@ pub(crate) fn milliseconds(mut what: impl FnMut()) -> f64 {
         start.elapsed().as_secs_f64() * 1e3 / 5.0
     };
     (0..40).map(round).fold(f64::INFINITY, f64::min)
+}
+
+/// What evidence is to be bound to, another for each number.
+pub(crate) fn report_data(number: u8) -> ReportData {
+    let (challenge, own_key, peer_key, exporter) = ([number; 32], [1; 32], [2; 32], [3; 32]);
+    Binding { role: Role::Site, challenge, own_key, peer_key, exporter, job: "" }.report_data()
 }

@@ -120,25 +120,22 @@ impl Chain {
     /// # Errors
     /// `TooLarge`, `Malformed`: the whole chain is refused.
     pub fn read(bytes: &[u8]) -> Result<Self, Refusal> {
-        if bytes.len() > MAX_CHAIN {
-            let detail = format!("{} bytes of certificates, at most {MAX_CHAIN}", bytes.len());
+        Self::files(&[bytes])
+    }
+
+    /// The same of several files, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn files(files: &[&[u8]]) -> Result<Self, Refusal> {
+        let size: usize = files.iter().map(|file| file.len()).sum();
+        if size > MAX_CHAIN {
+            let detail = format!("{size} bytes of certificates, at most {MAX_CHAIN}");
             return Err(Refusal::new(Code::TooLarge, detail));
         }
         let mut ders = Vec::new();
-        if bytes.first() == Some(&0x30) {
-            let mut rest = bytes;
-            while !rest.is_empty() && ders.len() <= MAX_CERTS {
-                let (after, _) = X509Certificate::from_der(rest).map_err(|error| {
-                    Refusal::new(Code::Malformed, format!("a certificate: {error}"))
-                })?;
-                ders.push(rest.get(..rest.len() - after.len()).unwrap_or_default().to_vec());
-                rest = after;
-            }
-        } else {
-            for der in CertificateDer::pem_slice_iter(bytes).take(MAX_CERTS + 1) {
-                let broken = |_| Refusal::new(Code::Malformed, "certificates that are not PEM");
-                ders.push(der.map_err(broken)?.to_vec());
-            }
+        for file in files {
+            take(file, &mut ders)?;
         }
         Self::of(&ders)
     }
@@ -168,6 +165,12 @@ impl Chain {
     /// The first.
     pub fn leaf(&self) -> Option<&Certificate> {
         self.0.first()
+    }
+
+    /// Its certificates in DER and the root that they lead to, each issued by the next.
+    pub(crate) fn up_to<'a>(&'a self, root: &'a Root) -> Vec<&'a [u8]> {
+        let below = self.0.iter().filter(|cert| cert.der != root.der()).map(Certificate::der);
+        below.chain([root.der()]).collect()
     }
 
     /// When all of them are valid: from, to, in seconds since 1970.
@@ -231,6 +234,26 @@ impl Chain {
             .find(found)
             .ok_or_else(|| untrusted("its root is not one of those given".into()))
     }
+}
+
+/// Adds the certificates of a file; of more than there may be, not all.
+fn take(file: &[u8], ders: &mut Vec<Vec<u8>>) -> Result<(), Refusal> {
+    if file.first() == Some(&0x30) {
+        let mut rest = file;
+        while !rest.is_empty() && ders.len() <= MAX_CERTS {
+            let (after, _) = X509Certificate::from_der(rest).map_err(|error| {
+                Refusal::new(Code::Malformed, format!("a certificate: {error}"))
+            })?;
+            ders.push(rest.get(..rest.len() - after.len()).unwrap_or_default().to_vec());
+            rest = after;
+        }
+        return Ok(());
+    }
+    for der in CertificateDer::pem_slice_iter(file).take(MAX_CERTS + 1) {
+        let broken = |_| Refusal::new(Code::Malformed, "certificates that are not PEM");
+        ders.push(der.map_err(broken)?.to_vec());
+    }
+    Ok(())
 }
 
 struct AnyUsage;
@@ -298,13 +321,6 @@ pub(crate) fn date(seconds: i64) -> String {
         Ok(time) => time.to_string(),
         Err(_) => format!("{seconds} seconds after 1970"),
     }
-}
-
-/// The start of a digest, in hex.
-pub(crate) fn short(bytes: &[u8]) -> String {
-    let shown = bytes.get(..8).unwrap_or(bytes);
-    let dots = if shown.len() < bytes.len() { "…" } else { "" };
-    format!("{}{dots}", data_encoding::HEXLOWER.encode(shown))
 }
 
 #[cfg(test)]

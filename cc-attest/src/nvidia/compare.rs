@@ -5,24 +5,11 @@
 //!   reference  0   1   2 … 21 …  63        from 0
 //! ```
 
+use crate::encoding::short;
 use crate::refusal::{Code, Refusal};
-use crate::rim::{Rim, Role};
-use crate::x509::short;
+use crate::rim::Rim;
 
 use super::spdm::Block;
-
-/// A mismatch that the operator lets pass, for one chip and one driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tolerated {
-    /// The chip, as `GH100`.
-    pub chip: String,
-    /// Version of the driver; none for a switch, which has none.
-    pub driver: Option<String>,
-    /// What the reference values are of.
-    pub role: Role,
-    /// The measurement's number in them, from 0.
-    pub index: usize,
-}
 
 /// What came of a comparison.
 #[derive(Debug, Default)]
@@ -31,14 +18,14 @@ pub(crate) struct Compared {
     pub(crate) equal: usize,
     pub(crate) refusals: Vec<Refusal>,
     /// Mismatches that were let pass, in words.
-    pub(crate) tolerated: Vec<String>,
+    pub(crate) let_pass: Vec<String>,
 }
 
 /// Holds measurements against all active values of the given references.
 pub(crate) fn compare(
     blocks: &[Block<'_>],
     rims: &[&Rim],
-    tolerated: impl Fn(Role, usize) -> bool,
+    let_pass: impl Fn(usize) -> bool,
 ) -> Compared {
     let mut compared = Compared::default();
     conflicts(rims, &mut compared.refusals);
@@ -65,8 +52,8 @@ pub(crate) fn compare(
                 rim.name,
                 golden.join(" or ")
             );
-            match tolerated(rim.role, wanted.index) {
-                true => compared.tolerated.push(detail),
+            match let_pass(wanted.index) {
+                true => compared.let_pass.push(detail),
                 false => {
                     compared.refusals.push(Refusal::new(Code::MeasurementMismatch, detail));
                 }

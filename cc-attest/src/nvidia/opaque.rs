@@ -2,6 +2,8 @@
 //!
 //! Numbers of the types are NVIDIA's. A type that is not known stays in the report as bytes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::refusal::{Code, Refusal};
 
 use super::spdm::{MEASUREMENT, Report};
@@ -103,13 +105,16 @@ const ON: u8 = 0xaa;
 const OFF: u8 = 0x55;
 
 /// How GPUs of a machine are used together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Mode {
     /// One GPU to a virtual machine.
+    #[serde(rename = "spt")]
     SinglePassthrough,
     /// Several, whose links are encrypted.
+    #[serde(rename = "mpt")]
     MultiPassthrough,
     /// Several behind switches, of which all must be attested.
+    #[serde(rename = "ppcie")]
     ProtectedPcie,
 }
 

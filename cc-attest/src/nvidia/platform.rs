@@ -6,57 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::appraisal::Device;
+use crate::encoding::hex;
 use crate::refusal::{Code, Refusal};
 
 use super::opaque::{Mode, Pdi};
 use super::verify::Verified;
 
-/// What came of all devices of a machine.
-#[derive(Debug, Clone)]
-pub struct Platform {
-    /// Devices, in the order in which they were given.
-    pub devices: Vec<Device>,
-    /// All refusals, each once.
-    pub refusals: Vec<Refusal>,
-    /// What was let pass.
-    pub warnings: Vec<String>,
-}
-
-/// Joins devices that were verified one by one.
-pub fn join(devices: Vec<Verified>) -> Platform {
-    let together = check(&devices);
-    let mut platform = Platform { devices: Vec::new(), refusals: Vec::new(), warnings: Vec::new() };
-    for verified in devices {
-        platform.devices.push(verified.device);
-        platform.refusals.extend(verified.refusals);
-        platform.warnings.extend(verified.warnings);
-    }
-    platform.refusals.extend(together);
-    // A file that says nothing is refused with every device.
-    let mut seen: Vec<Refusal> = Vec::new();
-    platform.refusals.retain(|refusal| {
-        let new = !seen.contains(refusal);
-        if new {
-            seen.push(refusal.clone());
-        }
-        new
-    });
-    platform
-}
-
 /// What does not go together.
 pub fn check(devices: &[Verified]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    let mut names = BTreeSet::new();
-    for verified in devices {
-        if let Some(name) = &verified.device.ueid
-            && !names.insert(name)
-        {
-            let detail = format!("the device {name} is there twice");
-            refusals.push(Refusal::new(Code::DuplicateDevice, detail));
-        }
-    }
     let gpus = || devices.iter().filter(|device| device.facts.switch == Some(false));
     let switches = || devices.iter().filter(|device| device.facts.switch == Some(true));
     let modes: BTreeSet<Option<Mode>> = gpus().map(|gpu| gpu.facts.mode).collect();
@@ -81,7 +39,6 @@ pub fn check(devices: &[Verified]) -> Vec<Refusal> {
         .collect();
     let there: BTreeSet<Pdi> =
         switches().flat_map(|switch| switch.facts.pdis.iter().copied()).collect();
-    let hex = |pdi: &Pdi| data_encoding::HEXLOWER.encode(pdi);
     let mixed = |detail: String| Refusal::new(Code::MixedModes, detail);
     let all: BTreeSet<Pdi> = named.iter().flatten().copied().collect();
     if named.iter().any(BTreeSet::is_empty) {

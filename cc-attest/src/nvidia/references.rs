@@ -4,12 +4,14 @@
 //! does not matter.
 
 use crate::appraisal::{Findings, Name};
+use crate::encoding::short;
+use crate::policy::Mismatches;
 use crate::refusal::{Code, Refusal};
 use crate::rim::{References, Rim, Role};
-use crate::x509::short;
+use crate::x509::seconds;
 
 use super::compare::compare;
-use super::verify::{Demands, Subject, UNREAD};
+use super::verify::{Setting, Subject, UNREAD};
 
 /// What came of looking for the reference values of one role.
 struct Found<'r> {
@@ -25,18 +27,16 @@ const fn row(role: Role) -> Name {
     }
 }
 
-/// Makes the checks of reference values and measurements. Gives mismatches that were let pass.
-pub(crate) fn check(
+/// Makes the checks of reference values and measurements. Gives the values that were compared.
+pub(crate) fn check<'r>(
     findings: &mut Findings,
     subject: &Subject<'_>,
-    references: &References,
-    demands: &Demands,
-    now: i64,
-) -> Vec<String> {
-    let switch = subject.chip.is_some_and(|chip| chip.family.is_switch());
+    setting: &Setting<'r>,
+) -> Vec<&'r Rim> {
+    let (references, now) = (setting.references, seconds(setting.now));
+    let switch = subject.is_switch();
     let roles: &[Role] = if switch { &[Role::Vbios] } else { &[Role::Driver, Role::Vbios] };
-    let mut all: Vec<_> =
-        roles.iter().map(|role| look(*role, subject, references, demands, now)).collect();
+    let mut all: Vec<_> = roles.iter().map(|role| look(*role, subject, references, now)).collect();
     // A file that was given and does not hold is refused also where it is not needed. Of which role it would have
     // been cannot be known: it is told where one is missing.
     let place = all.iter().position(|found| found.rim.is_none()).unwrap_or(0);
@@ -66,7 +66,8 @@ pub(crate) fn check(
         }
         rims.extend(found.rim);
     }
-    measurements(findings, subject, &rims, roles.len(), demands)
+    measurements(findings, subject, &rims, roles.len(), &setting.rules.allowed_mismatches);
+    rims
 }
 
 fn describe(rim: &Rim) -> String {
@@ -85,41 +86,29 @@ fn describe(rim: &Rim) -> String {
 }
 
 /// Looks for what a device needs of one role.
-fn look<'r>(
-    role: Role,
-    subject: &Subject<'_>,
-    references: &'r References,
-    demands: &Demands,
-    now: i64,
-) -> Found<'r> {
+fn look<'r>(role: Role, subject: &Subject<'_>, references: &'r References, now: i64) -> Found<'r> {
     let mut found = Found { role, rim: None, refusals: Vec::new() };
     let Some(report) = subject.report else { return found };
-    let (version, floor) = match role {
-        Role::Driver => (&subject.fields.driver, &demands.driver_floor),
-        Role::Vbios => (&subject.fields.vbios, &demands.vbios_floor),
+    let version = match role {
+        Role::Driver => &subject.fields.driver,
+        Role::Vbios => &subject.fields.vbios,
     };
     let Some(version) = version else {
         let detail = format!("the report names no {}", role.as_str());
         found.refusals.push(Refusal::new(Code::RimMissing, detail));
         return found;
     };
-    if let Some(floor) = floor
-        && !reaches(role, version, floor)
-    {
-        let detail = format!("{} {version} is older than {floor}", role.as_str());
-        found.refusals.push(Refusal::new(Code::DriverBelowFloor, detail));
-    }
     let fits = |rim: &&Rim| {
         rim.role == role
             && subject.chip.is_none_or(|chip| rim.product == chip.name)
             // Values of devices in software hold for those alone.
-            && (subject.simulated || !rim.simulated)
+            && (subject.simulated || !rim.root().is_simulated())
     };
     let same = |rim: &&Rim| rim.version.eq_ignore_ascii_case(version);
     let of_chip = || references.rims().iter().filter(fits);
     // Of two issues of one file, one that holds now and matches is taken before others.
     let weight = |rim: &&Rim| {
-        let missed = compare(&report.blocks, &[rim], |_, _| false).refusals.len();
+        let missed = compare(&report.blocks, &[rim], |_| false).refusals.len();
         (rim.valid_at(now).is_err(), missed)
     };
     found.rim = of_chip().filter(same).min_by_key(weight);
@@ -143,70 +132,42 @@ fn look<'r>(
     found
 }
 
-/// Whether a version is a floor or newer. Versions of drivers are decimal, those of firmware hex; what is neither
-/// reaches no floor.
-fn reaches(role: Role, version: &str, floor: &str) -> bool {
-    let radix = if role == Role::Driver { 10 } else { 16 };
-    let parts = |text: &str| {
-        text.split('.')
-            .map(|part| u32::from_str_radix(part, radix).ok())
-            .collect::<Option<Vec<_>>>()
-    };
-    match (parts(version), parts(floor)) {
-        (Some(version), Some(floor)) => version >= floor,
-        _ => false,
-    }
-}
-
 fn measurements(
     findings: &mut Findings,
     subject: &Subject<'_>,
     rims: &[&Rim],
     wanted: usize,
-    demands: &Demands,
-) -> Vec<String> {
+    allowed: &[Mismatches],
+) {
     let Some(report) = subject.report else {
-        findings.skipped(Name::Measurements, UNREAD);
-        return Vec::new();
+        return findings.skipped(Name::Measurements, UNREAD);
     };
     if rims.is_empty() {
-        findings.skipped(Name::Measurements, "there are no reference values");
-        return Vec::new();
+        return findings.skipped(Name::Measurements, "there are no reference values");
     }
-    let chip = subject.chip.map(|chip| chip.name.as_str());
-    let tolerated = |role, index| {
-        demands.tolerated.iter().any(|let_pass| {
-            chip == Some(let_pass.chip.as_str())
-                && let_pass.driver == subject.fields.driver
-                && (let_pass.role, let_pass.index) == (role, index)
+    let arch = subject.chip.map(|chip| chip.family.as_str());
+    let software = match subject.is_switch() {
+        true => subject.fields.vbios.as_deref(),
+        false => subject.fields.driver.as_deref(),
+    };
+    let let_pass = |index| {
+        allowed.iter().any(|allowed| {
+            arch == Some(allowed.arch.as_str())
+                && software.is_some_and(|version| version.eq_ignore_ascii_case(&allowed.driver))
+                && allowed.indices.iter().any(|allowed| *allowed as usize == index)
         })
     };
-    let compared = compare(&report.blocks, rims, tolerated);
-    let mut detail = format!("{} active measurements are equal", compared.equal);
-    if !compared.tolerated.is_empty() {
-        detail = format!("{detail}; let pass by policy: {}", compared.tolerated.join("; "));
-    }
-    match compared.refusals.is_empty() && rims.len() < wanted {
-        true => {
-            let detail = format!("{detail}; other reference values are missing");
-            findings.skipped(Name::Measurements, detail);
-        }
-        false => findings.judged(Name::Measurements, compared.refusals, detail),
-    }
-    compared.tolerated
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        let driver = |version, floor| reaches(Role::Driver, version, floor);
-        assert!(driver("550.90.07", "550.90.07") && driver("1000.1", "550.90"));
-        assert!(!driver("550.90", "550.90.07") && !driver("545.00", "550.90.07"));
-        assert!(!driver("x", "1") && !driver("1", "x") && !driver("", "0"));
-        assert!(reaches(Role::Vbios, "96.00.9f.00.01", "96.00.5E.00.01"));
-        assert!(!reaches(Role::Vbios, "96.00.5E.00.01", "96.00.9f.00.01"));
+    let compared = compare(&report.blocks, rims, let_pass);
+    let detail = format!("{} active measurements are equal", compared.equal);
+    if !compared.refusals.is_empty() {
+        findings.judged(Name::Measurements, compared.refusals, detail);
+    } else if !compared.let_pass.is_empty() {
+        let detail = format!("{detail}; let pass by policy: {}", compared.let_pass.join("; "));
+        findings.excused(Name::Measurements, detail);
+    } else if rims.len() < wanted {
+        let detail = format!("{detail}; other reference values are missing");
+        findings.skipped(Name::Measurements, detail);
+    } else {
+        findings.passed(Name::Measurements, detail);
     }
 }

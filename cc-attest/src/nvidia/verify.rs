@@ -7,24 +7,26 @@ use std::time::SystemTime;
 use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 
 use crate::appraisal::{Device, Findings, Name};
+use crate::encoding::short;
+use crate::policy::{GpuRules, RevocationRules};
 use crate::refusal::{Code, Refusal};
-use crate::rim::References;
+use crate::revocation::{self, Lists};
+use crate::rim::{References, Rim};
 use crate::roots::{Root, Roots};
-use crate::x509::{Certificate, Chain, ChainError, seconds, short};
+use crate::x509::{Certificate, Chain, ChainError, seconds};
 
 use super::chip::{Chip, Family};
-use super::compare::Tolerated;
 use super::opaque::{Fields, Mode, Pdi};
 use super::spdm::Report;
 use super::{dice, references};
 
 /// Evidence of one device.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Evidence<'e> {
     /// The report.
     pub report: &'e [u8],
-    /// Its certificates, in PEM or DER.
-    pub chain: &'e [u8],
+    /// Files of its certificates in their order, each PEM or DER.
+    pub chain: Vec<&'e [u8]>,
     /// What the evidence says it is, as `HOPPER`; held against the certificate.
     pub arch: Option<&'e str>,
     /// What the driver said of developer mode. Nobody signs it, so that it can only speak against the device.
@@ -34,25 +36,27 @@ pub struct Evidence<'e> {
 impl<'e> Evidence<'e> {
     /// A report and its certificates.
     pub fn new(report: &'e [u8], chain: &'e [u8]) -> Self {
-        Self { report, chain, arch: None, developer_mode: false }
+        Self { report, chain: vec![chain], arch: None, developer_mode: false }
     }
 }
 
-/// What is asked of a device.
-#[derive(Debug, Clone, Default)]
-pub struct Demands {
-    /// Whether report and certificate must name the firmware; else reports of a form that cannot may leave it out.
-    pub require_fwid: bool,
-    /// The oldest driver.
-    pub driver_floor: Option<String>,
-    /// The oldest firmware.
-    pub vbios_floor: Option<String>,
-    /// Mismatches that are let pass, with a warning.
-    pub tolerated: Vec<Tolerated>,
-    /// The mode that GPUs must be in; none for any.
-    pub mode: Option<Mode>,
-    /// Whether devices in software may pass.
-    pub allow_simulated: bool,
+/// All that is handed in with the evidence.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// What the device must have answered.
+    pub nonce: &'a [u8; 32],
+    /// Roots of devices, [`Roots::nvidia_devices`] first of all.
+    pub roots: &'a Roots,
+    /// Reference files, opened before.
+    pub references: &'a References,
+    /// What policy asks. Floors, devices in software and devices that are there twice are its own to judge.
+    pub rules: &'a GpuRules,
+    /// Revocation lists and responses.
+    pub lists: &'a Lists,
+    /// How much they matter.
+    pub revocation: &'a RevocationRules,
+    /// Now.
+    pub now: SystemTime,
 }
 
 /// What came of one device.
@@ -62,8 +66,6 @@ pub struct Verified {
     pub device: Device,
     /// All that was refused.
     pub refusals: Vec<Refusal>,
-    /// What was let pass: with any, the device is not to be called affirming.
-    pub warnings: Vec<String>,
     /// What [`super::platform`] joins; none of it is to be believed where there are refusals.
     pub facts: Facts,
 }
@@ -71,8 +73,6 @@ pub struct Verified {
 /// What a device says that matters among several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The certificates, for revocation.
-    pub chain: Option<Chain>,
     /// Whether it is a switch; none where that cannot be told.
     pub switch: Option<bool>,
     /// The mode, where the report says.
@@ -81,17 +81,8 @@ pub struct Facts {
     pub pdis: Vec<Pdi>,
 }
 
-/// Verifies the evidence of one device against a challenge, at a time.
-///
-/// `roots` are the pinned ones, [`Roots::nvidia_devices`] first of all; `references` were opened before.
-pub fn verify(
-    evidence: &Evidence<'_>,
-    nonce: &[u8; 32],
-    roots: &Roots,
-    references: &References,
-    demands: &Demands,
-    now: SystemTime,
-) -> Verified {
+/// Verifies the evidence of one device.
+pub fn verify(evidence: &Evidence<'_>, setting: &Setting<'_>) -> Verified {
     let mut findings = Findings::default();
     let read = Report::read(evidence.report);
     let read = read.and_then(|report| Fields::of(&report).map(|fields| (report, fields)));
@@ -102,20 +93,19 @@ pub fn verify(
             (None, Fields::default())
         }
     };
-    check_nonce(&mut findings, report.as_ref(), nonce);
-    let now = seconds(now);
-    let identity = check_chain(&mut findings, evidence, roots, demands, now);
+    check_nonce(&mut findings, report.as_ref(), setting.nonce);
+    let identity = check_chain(&mut findings, evidence, setting);
     let subject = Subject {
         report: report.as_ref(),
         fields: &fields,
         chip: identity.chip.as_ref(),
-        simulated: identity.simulated,
+        simulated: identity.simulated(),
     };
     check_signature(&mut findings, subject.report, identity.leaf());
-    check_fwid(&mut findings, &subject, identity.leaf(), demands.require_fwid);
-    let warnings = references::check(&mut findings, &subject, references, demands, now);
-    check_revocation(&mut findings);
-    check_mode(&mut findings, &subject, evidence, demands.mode);
+    check_fwid(&mut findings, &subject, identity.leaf(), setting.rules.require_fwid);
+    let used = references::check(&mut findings, &subject, setting);
+    check_revocation(&mut findings, &identity, &used, setting);
+    check_mode(&mut findings, &subject, evidence, setting.rules.mode);
     let certificates = identity.chain.as_ref().map(Chain::certificates).unwrap_or_default();
     let issuer = certificates.get(1).and_then(|cert| cert.common_name());
     let family = identity.chip.as_ref().map(|chip| chip.family);
@@ -126,11 +116,11 @@ pub fn verify(
         vbios: fields.vbios,
         ueid: identity.leaf().map(Certificate::serial_hex),
         checks: findings.checks,
-        simulated: identity.simulated,
+        simulated: identity.simulated(),
     };
     let switch = family.map(Family::is_switch);
-    let facts = Facts { chain: identity.chain, switch, mode: fields.mode, pdis: fields.pdis };
-    Verified { device, refusals: findings.refusals, warnings, facts }
+    let facts = Facts { switch, mode: fields.mode, pdis: fields.pdis };
+    Verified { device, refusals: findings.refusals, facts }
 }
 
 /// A device as far as it could be read.
@@ -141,16 +131,28 @@ pub(crate) struct Subject<'s> {
     pub(crate) simulated: bool,
 }
 
+impl Subject<'_> {
+    pub(crate) fn is_switch(&self) -> bool {
+        self.chip.is_some_and(|chip| chip.family.is_switch())
+    }
+}
+
 /// What is said of a check that needs the report.
 pub(crate) const UNREAD: &str = "the report could not be read";
 
-struct Identity {
+#[derive(Default)]
+struct Identity<'r> {
     chain: Option<Chain>,
     chip: Option<Chip>,
-    simulated: bool,
+    /// Whose it is; none, where it is nobody's that is trusted.
+    root: Option<&'r Root>,
 }
 
-impl Identity {
+impl Identity<'_> {
+    fn simulated(&self) -> bool {
+        self.root.is_some_and(Root::is_simulated)
+    }
+
     fn leaf(&self) -> Option<&Certificate> {
         self.chain.as_ref().and_then(Chain::leaf)
     }
@@ -167,43 +169,40 @@ fn check_nonce(findings: &mut Findings, report: Option<&Report<'_>>, nonce: &[u8
     }
 }
 
-/// The certificates, the chip that they name, and whether it is one in software.
-fn check_chain(
+/// The certificates, the chip that they name, and the root that they lead to.
+fn check_chain<'r>(
     findings: &mut Findings,
     evidence: &Evidence<'_>,
-    roots: &Roots,
-    demands: &Demands,
-    now: i64,
-) -> Identity {
-    let chain = match Chain::read(evidence.chain) {
+    setting: &Setting<'r>,
+) -> Identity<'r> {
+    let chain = match Chain::files(&evidence.chain) {
         Ok(chain) => chain,
         Err(refusal) => {
             findings.refused(Name::Chain, refusal.code, refusal.detail);
-            return Identity { chain: None, chip: None, simulated: false };
+            return Identity::default();
         }
     };
     let mut refusals = Vec::new();
-    let simulated = match chain.verify(roots, now) {
-        Ok(root) => root.is_simulated(),
+    let root = match chain.verify(setting.roots, seconds(setting.now)) {
+        Ok(root) => Some(root),
         Err(ChainError::Untrusted(why)) => {
             refusals.push(Refusal::new(Code::ChainUntrusted, why));
-            false
+            None
         }
         Err(ChainError::Dates(why)) => {
             refusals.push(Refusal::new(Code::CertExpired, why));
             // Whose it is, it says also out of its dates.
-            chain.verify(roots, chain.window().0).is_ok_and(Root::is_simulated)
+            chain.verify(setting.roots, chain.window().0).ok()
         }
     };
-    if simulated && !demands.allow_simulated {
-        let detail = "it is a device in software, and none is allowed";
-        refusals.push(Refusal::new(Code::SimulatedNotAllowed, detail));
-    }
     let chip = Chip::of(&chain, evidence.arch).map_err(|refusal| refusals.push(refusal)).ok();
-    let root = if simulated { "a root of devices in software" } else { "the pinned root" };
-    let detail = format!("{} certificates lead to {root}", chain.certificates().len());
+    let lead = match root.is_some_and(Root::is_simulated) {
+        true => "a root of devices in software",
+        false => "the pinned root",
+    };
+    let detail = format!("{} certificates lead to {lead}", chain.certificates().len());
     findings.judged(Name::Chain, refusals, detail);
-    Identity { chain: Some(chain), chip, simulated }
+    Identity { chain: Some(chain), chip, root }
 }
 
 fn check_signature(
@@ -250,7 +249,7 @@ fn check_fwid(
         (Some(_), None) => {
             findings.refused(Name::Fwid, Code::FwidAbsent, "the certificate names no firmware");
         }
-        (None, _) if required => {
+        (None, _) if required && !subject.is_switch() => {
             let detail = "the report does not name its firmware, and policy wants it named";
             findings.refused(Name::Fwid, Code::FwidAbsent, detail);
         }
@@ -260,9 +259,20 @@ fn check_fwid(
     }
 }
 
-/// The one place at which revocation of a device's certificates enters.
-fn check_revocation(findings: &mut Findings) {
-    findings.skipped(Name::Revocation, "no revocation list was looked at");
+/// The device's certificates, and those of who signed what it was compared with.
+fn check_revocation(
+    findings: &mut Findings,
+    identity: &Identity<'_>,
+    used: &[&Rim],
+    setting: &Setting<'_>,
+) {
+    let Some((chain, root)) = identity.chain.as_ref().zip(identity.root) else {
+        let why = "its certificates lead to nobody who could say";
+        return findings.skipped(Name::Revocation, why);
+    };
+    let mut chains = vec![chain.up_to(root)];
+    chains.extend(used.iter().map(|rim| rim.chain().up_to(rim.root())));
+    revocation::check(findings, &chains, setting.lists, setting.revocation, setting.now);
 }
 
 fn check_mode(
@@ -271,7 +281,7 @@ fn check_mode(
     evidence: &Evidence<'_>,
     wanted: Option<Mode>,
 ) {
-    let gpu = !subject.chip.is_some_and(|chip| chip.family.is_switch());
+    let gpu = !subject.is_switch();
     let found = subject.fields.mode;
     if evidence.developer_mode {
         let detail = "its driver says that it is in developer mode";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::encoding::Hex;
+use crate::nvidia::opaque::Mode;
 
 /// A length of time: `90s`, `10m`, `24h`, `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +91,7 @@ impl Default for RevocationRules {
 pub struct Mismatches {
     /// Of which architecture: `hopper`, `blackwell`, `ls10`.
     pub arch: String,
-    /// Of which version of the driver.
+    /// Of which version of the driver; of a switch, of its firmware.
     pub driver: String,
     /// Which measurements.
     pub indices: Vec<u32>,
@@ -112,6 +113,9 @@ pub struct GpuRules {
     pub rim_pins: Vec<Hex<32>>,
     /// Measurements that may differ.
     pub allowed_mismatches: Vec<Mismatches>,
+    /// The mode that GPUs must be in: `spt`, `mpt` or `ppcie`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
 impl Default for GpuRules {
@@ -122,6 +126,7 @@ impl Default for GpuRules {
             vbios_floor: None,
             rim_pins: Vec::new(),
             allowed_mismatches: Vec::new(),
+            mode: None,
         }
     }
 }

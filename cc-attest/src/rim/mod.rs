@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::nvidia::spdm::MEASUREMENT;
 use crate::refusal::{Code, Refusal};
-use crate::roots::Roots;
+use crate::roots::{Root, Roots};
 use crate::x509::{Chain, ChainError, date};
 
 /// What reference values are of.
@@ -66,9 +66,8 @@ pub struct Rim {
     pub sha256: [u8; 32],
     /// Whether the operator named this digest: its signer's dates are then not looked at.
     pub pinned: bool,
-    /// Whether it leads to the root of devices in software.
-    pub simulated: bool,
     chain: Chain,
+    root: Root,
 }
 
 impl Rim {
@@ -102,7 +101,7 @@ impl Rim {
             measurements: tag.measurements,
             sha256,
             pinned: pins.contains(&sha256),
-            simulated: root.is_simulated(),
+            root: root.clone(),
             chain: signed.chain,
         })
     }
@@ -110,6 +109,11 @@ impl Rim {
     /// Who signed it.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// What that leads to.
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     /// Holds the dates of who signed it against a time, in seconds since 1970.

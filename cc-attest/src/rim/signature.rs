@@ -111,8 +111,8 @@ pub(crate) fn open(file: &[u8]) -> Result<Signed, Refusal> {
     if found.as_ref() != wanted {
         return Err(broken(format!(
             "the file has digest {}, it was signed for {}",
-            crate::x509::short(found.as_ref()),
-            crate::x509::short(&wanted)
+            crate::encoding::short(found.as_ref()),
+            crate::encoding::short(&wanted)
         )));
     }
     let signer = chain.leaf().ok_or_else(|| broken("no signer"))?;

@@ -134,6 +134,11 @@ impl Device {
         &self.secret
     }
 
+    /// What it was made as.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
     /// Its certificates in DER, the leaf first.
     pub fn certificates(&self) -> &[Vec<u8>] {
         &self.chain

@@ -12,11 +12,13 @@ mod certificates;
 mod device;
 mod reference;
 mod saved;
+mod software;
 
 pub use certificates::{Dates, Maker};
 pub use device::{Device, Model};
 pub use reference::Values;
-pub use saved::{Software, Vendor, change_firmware};
+pub use saved::{SavedDevice, Vendor, change_firmware};
+pub use software::Software;
 
 /// Why a device in software could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -96,12 +96,12 @@ pub fn change_firmware(path: &Path) -> Result<(), SimError> {
 }
 
 /// Evidence of a saved device.
-pub struct Software {
+pub struct SavedDevice {
     /// Its file.
     pub path: PathBuf,
 }
 
-impl Software {
+impl SavedDevice {
     fn device(&self) -> Result<Device, SimError> {
         let saved = Saved::read(&self.path)?;
         let broken = || SimError("the file is none of a device".into());
@@ -117,7 +117,7 @@ impl Software {
     }
 }
 
-impl Source for Software {
+impl Source for SavedDevice {
     fn collect(&self, data: &ReportData) -> Result<Bundle, Unavailable> {
         let shown = || {
             let device = self.device()?;

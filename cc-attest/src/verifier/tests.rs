@@ -1,0 +1,1 @@
+//! Evidence of all kinds against a policy.
