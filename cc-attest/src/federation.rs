@@ -107,7 +107,7 @@ impl Attested {
     }
 
     /// When to ask again: after half of what evidence is good for, and up to four tenths more.
-    fn due(&self, now: SystemTime) -> SystemTime {
+    fn ask_again(&self, now: SystemTime) -> SystemTime {
         let random = Seed::from_os().map_or(0, |seed| seed.reveal()[0]);
         let share = 0.5 + 0.4 * f64::from(random) / 256.0;
         now + self.max_age.mul_f64(share)
@@ -159,14 +159,8 @@ impl Attested {
         now: SystemTime,
     ) -> Result<(), Reason> {
         let policy = verifier.policy();
-        let claims = Claims::new(
-            appraisal,
-            *challenge,
-            policy.digest(),
-            bundle.digest(),
-            now,
-            self.max_age,
-        );
+        let claims =
+            Claims::new(appraisal, *challenge, policy.digest(), bundle.digest(), now, self.max_age);
         let ear = claims.sign(&self.results.key).map_err(|refusal| not_attested(&refusal))?;
         if let Some(file) = &self.results.file {
             let failed =
@@ -237,8 +231,7 @@ impl Admission for Attested {
         }
         let state = self.lock();
         let proved = state.admitted.get(&peer.name);
-        let current =
-            proved.filter(|proved| proved.current(peer, self.max_age, self.clock.now()));
+        let current = proved.filter(|proved| proved.current(peer, self.max_age, self.clock.now()));
         match current {
             // What was proved before there was a job is enough to be told which it is.
             Some(proved) if moment == Moment::Join || !proved.job.is_empty() => Ok(()),
@@ -287,7 +280,7 @@ impl Admission for Attested {
             exporter: peer.exporter,
             job: job.to_owned(),
             at: now,
-            due: self.due(now),
+            due: self.ask_again(now),
         };
         self.lock().admitted.insert(peer.name.clone(), proved);
         Ok(())
@@ -330,3 +323,6 @@ impl Attester for Prover {
         Ok(bundle.encode())
     }
 }
+
+#[cfg(test)]
+mod tests;

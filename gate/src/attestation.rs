@@ -17,7 +17,8 @@ fn max_age() -> Duration {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_duration(&text).ok_or_else(|| de::Error::custom("`max-age` is a duration such as \"10m\""))
+    parse_duration(&text)
+        .ok_or_else(|| de::Error::custom("`max-age` is a duration such as \"10m\""))
 }
 
 /// `require.attested` of a rule.

@@ -33,8 +33,8 @@ mod workload;
 #[cfg(test)]
 mod testing;
 
-pub use audit::{AuditFile, Verification, verify};
 pub use attestation::{Attest, Attested, DemandAttested};
+pub use audit::{AuditFile, Verification, verify};
 pub use chain::{Chain, CompileError, Owner};
 pub use envelope::{BodyCheck, Head, MAX_HEAD, TaskId};
 pub use explain::{Explanation, Leaf, Privacy, Warning, explain};

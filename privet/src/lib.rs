@@ -25,6 +25,7 @@
 //! assert!(program.is_ok());
 //! ```
 
+mod attestation;
 mod curve;
 mod inspect;
 mod program;

@@ -126,7 +126,19 @@ impl Device {
         };
         let (driver, vbios, fwid) = (model.driver.clone(), model.vbios.clone(), model.fwid);
         let (mode, pdis) = (None, Vec::new());
-        Ok(Self { model, key, secret, chain, measurements, driver, vbios, fwid, mode, pdis, fields })
+        Ok(Self {
+            model,
+            key,
+            secret,
+            chain,
+            measurements,
+            driver,
+            vbios,
+            fwid,
+            mode,
+            pdis,
+            fields,
+        })
     }
 
     /// Its key as PKCS #8: whoever has it is the device.

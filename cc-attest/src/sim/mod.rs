@@ -17,7 +17,7 @@ mod software;
 pub use certificates::{Dates, Maker};
 pub use device::{Device, Model};
 pub use reference::Values;
-pub use saved::{SavedDevice, Vendor, change_firmware};
+pub use saved::{SavedDevice, Vendor};
 pub use software::Software;
 
 /// Why a device in software could not be made.

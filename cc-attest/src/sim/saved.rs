@@ -1,8 +1,9 @@
 //! A device in software that outlives its process: its key, certificates and measurements in a file.
 //!
-//! The file is read for every report, so that who changes it changes the firmware.
+//! It may be told to change its firmware after so many reports, as firmware does that somebody updates.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,6 @@ use super::{Device, Maker, Model, SimError};
 use crate::appraisal::Kind;
 use crate::binding::ReportData;
 use crate::evidence::{Bundle, Evidence};
-use crate::nvidia::spdm::MEASUREMENT;
 use crate::source::{Source, Unavailable};
 
 #[derive(Serialize, Deserialize)]
@@ -20,6 +20,7 @@ struct Saved {
     key: String,
     chain: Vec<String>,
     measurements: Vec<String>,
+    changes_after: Option<u64>,
 }
 
 /// One vendor of devices in software, its root and its reference files: all devices of it measure the same.
@@ -52,16 +53,17 @@ impl Vendor {
         ])
     }
 
-    /// Writes a new device.
+    /// Writes a new device, whose firmware changes after so many reports of one process.
     ///
     /// # Errors
     /// When it could not be made or written.
-    pub fn device(&self, path: &Path) -> Result<(), SimError> {
+    pub fn device(&self, path: &Path, changes_after: Option<u64>) -> Result<(), SimError> {
         let device = self.maker.device(Model::hopper())?;
         Saved {
             key: BASE64.encode(device.secret()),
             chain: device.certificates().iter().map(|der| BASE64.encode(der)).collect(),
             measurements: self.template.measurements.iter().map(|m| HEXLOWER.encode(m)).collect(),
+            changes_after,
         }
         .write(path)
     }
@@ -73,35 +75,25 @@ impl Saved {
         serde_json::from_slice(&text).map_err(|_| SimError("the file is none of a device".into()))
     }
 
-    /// Whole or not at all: another process may be reading it.
     fn write(&self, path: &Path) -> Result<(), SimError> {
         let failed = |error: std::io::Error| SimError(error.kind().to_string());
         let text = serde_json::to_vec(self).map_err(std::io::Error::other).map_err(failed)?;
-        let new = path.with_extension("new");
-        std::fs::write(&new, text).map_err(failed)?;
-        std::fs::rename(&new, path).map_err(failed)
+        std::fs::write(path, text).map_err(failed)
     }
-}
-
-/// Changes what a saved device measures of its firmware.
-///
-/// # Errors
-/// When the file is none of a device, or cannot be written.
-pub fn change_firmware(path: &Path) -> Result<(), SimError> {
-    let mut saved = Saved::read(path)?;
-    if let Some(first) = saved.measurements.first_mut() {
-        *first = HEXLOWER.encode(&[0xee; MEASUREMENT]);
-    }
-    saved.write(path)
 }
 
 /// Evidence of a saved device.
 pub struct SavedDevice {
-    /// Its file.
-    pub path: PathBuf,
+    path: PathBuf,
+    reports: AtomicU64,
 }
 
 impl SavedDevice {
+    /// The device in a file.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, reports: AtomicU64::new(0) }
+    }
+
     fn device(&self) -> Result<Device, SimError> {
         let saved = Saved::read(&self.path)?;
         let broken = || SimError("the file is none of a device".into());
@@ -113,6 +105,12 @@ impl SavedDevice {
         let chain = saved.chain.iter().map(base64).collect::<Result<_, _>>()?;
         let mut device = Device::of(Model::hopper(), &base64(&saved.key)?, chain)?;
         device.measurements = saved.measurements.iter().map(measured).collect::<Result<_, _>>()?;
+        let made = self.reports.fetch_add(1, Ordering::SeqCst);
+        if saved.changes_after.is_some_and(|after| made >= after)
+            && let Some([first, ..]) = device.measurements.first_mut()
+        {
+            *first ^= 1;
+        }
         Ok(device)
     }
 }

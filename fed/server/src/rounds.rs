@@ -179,7 +179,8 @@ impl Rounds<'_> {
     /// Why a sealed sum did not come about: what sites refused to help with stands beside it.
     fn unsealed(&self, number: u32, reason: Reason) -> Failure {
         let refused = self.federation.take_refused_frames();
-        let refusals = refusals_of(self.federation, refused).map(|refusal| refusal.in_round(number)).collect();
+        let refusals =
+            refusals_of(self.federation, refused).map(|refusal| refusal.in_round(number)).collect();
         Failure { refusals, ..Failure::new(reason) }
     }
 
@@ -246,7 +247,8 @@ impl Rounds<'_> {
 
     fn add(&mut self, number: u32, closed: Closed, started: Instant) -> Result<Sum, Failure> {
         let in_round = |refusal: Refusal| refusal.in_round(number);
-        let refusals: Vec<Refusal> = refusals_of(self.federation, closed.refusals).map(in_round).collect();
+        let refusals: Vec<Refusal> =
+            refusals_of(self.federation, closed.refusals).map(in_round).collect();
         let answered: Vec<String> = closed.answers.keys().cloned().collect();
         if answered.len() < self.settings.min_sites as usize {
             let mut causes = refusals.clone();
@@ -285,7 +287,9 @@ impl Rounds<'_> {
         self.stopped()?;
         let sum = sum.map_err(|reason| self.unsealed(number, unfit.unwrap_or(reason)))?;
         refusals.extend(sum.complaints.iter().map(complaint).map(in_round));
-        refusals.extend(refusals_of(self.federation, self.federation.take_refused_frames()).map(in_round));
+        refusals.extend(
+            refusals_of(self.federation, self.federation.take_refused_frames()).map(in_round),
+        );
         let mut dropped = closed.dropped;
         dropped.retain(|name| !refusals.iter().any(|refusal| refusal.site == *name));
         let message = Message::new(self.promise.task, self.promise.kind, Content::Plain(sum.sum));

@@ -12,11 +12,10 @@ use privet_core::filter::Cancel;
 use privet_core::seal::ServerSeal;
 use privet_core::{Code, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    AuditFile, CompileError, DemandAttested, Finding, Job, Loaded, Offer, ServerGate, Work, Workload,
+    AuditFile, CompileError, DemandAttested, Finding, Job, Loaded, Offer, ServerGate, Work,
+    Workload,
 };
-use privet_wire::{
-    ADDRESS_FILE, Identity, Kit, KitError, OpenAttestation, Opening, Role, serve,
-};
+use privet_wire::{ADDRESS_FILE, Identity, Kit, KitError, OpenAttestation, Opening, Role, serve};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 

@@ -14,8 +14,8 @@ use privet_core::ledger::Ledger;
 use privet_core::seal::{SiteSeal, Terms};
 use privet_core::{Code, DataKind, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    Arrived, Attested, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, Released, SiteGate,
-    TaskId, Work, Workload,
+    Arrived, Attested, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, Released,
+    SiteGate, TaskId, Work, Workload,
 };
 use privet_store::{Store, StoreError};
 use privet_wire::{
@@ -359,7 +359,8 @@ impl Agent<'_> {
         }
         let Some(challenge) = asked else { return Ok(Ok(())) };
         let Some(attester) = attester else {
-            let detail = "the server asks this site to attest, and its policy's [attest] shows nothing";
+            let detail =
+                "the server asks this site to attest, and its policy's [attest] shows nothing";
             return Ok(Err(Reason::new(Code::NotAttested, detail)));
         };
         let shown = tokio::task::block_in_place(|| {

@@ -20,8 +20,8 @@ use tonic::{Request, Status as Rpc};
 
 use crate::identity::Identity;
 use crate::protocol::{
-    AttestReply, AttestRequest, FederationClient, Frame, JoinRequest, Part, ReplyRequest, TurnNumber, code, code_number,
-    encode_status, frames,
+    AttestReply, AttestRequest, FederationClient, Frame, JoinRequest, Part, ReplyRequest,
+    TurnNumber, code, code_number, encode_status, frames,
 };
 use crate::tls::{client_config, peer, server_name};
 use crate::{CONNECTION, MAX_FRAME, PROTOCOL, WINDOW};

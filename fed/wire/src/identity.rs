@@ -13,8 +13,8 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
-use sha2::{Digest as _, Sha256};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
 
 /// The name in a server's certificate.
 pub const SERVER_NAME: &str = "privet-server";

@@ -16,8 +16,9 @@ use tonic::{Request, Response, Status as Rpc, Streaming};
 
 use crate::identity::Identity;
 use crate::protocol::{
-    AttestReply, AttestRequest, Federation, FederationServer, Frame, JoinReply, JoinRequest, Part, ReplyRequest, ReportReply,
-    StatusMessage, SubmitReply, TurnNumber, code, code_number, decode_status, frames, session,
+    AttestReply, AttestRequest, Federation, FederationServer, Frame, JoinReply, JoinRequest, Part,
+    ReplyRequest, ReportReply, StatusMessage, SubmitReply, TurnNumber, code, code_number,
+    decode_status, frames, session,
 };
 use crate::tls::{Ended, ServerStream, peer, server_config};
 use crate::{CONNECTION, MAX_FRAME, PROTOCOL, STREAMS, WINDOW};
@@ -161,10 +162,7 @@ impl<S: Service> Federation for Adapter<S> {
         Ok(Response::new(JoinReply { offer: offer.into() }))
     }
 
-    async fn attest(
-        &self,
-        request: Request<AttestRequest>,
-    ) -> Result<Response<AttestReply>, Rpc> {
+    async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestReply>, Rpc> {
         let peer = caller(&request)?;
         let AttestRequest { job, challenge, to, evidence } = request.get_ref();
         let invalid = |_| Rpc::invalid_argument("a challenge has 32 bytes");
