@@ -13,7 +13,7 @@ mod device;
 mod reference;
 mod software;
 
-pub use certificates::{Dates, Maker};
+pub use certificates::{Dates, Maker, RevocationReason};
 pub use device::{Device, Model};
 pub use reference::Values;
 pub use software::Software;
