@@ -12,6 +12,8 @@ use rustls_pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm,
     TrustAnchor,
 };
+#[cfg(feature = "tdx")]
+use webpki::ring::ECDSA_P256_SHA256;
 use webpki::ring::ECDSA_P384_SHA384;
 
 /// Most signatures that are remembered.
@@ -54,19 +56,25 @@ pub struct Roots {
 }
 
 impl Roots {
-    fn pinned(der: &[u8]) -> Self {
+    fn pinned(der: &[u8], algorithm: &'static dyn SignatureVerificationAlgorithm) -> Self {
         let roots = vec![Root { der: der.to_vec(), simulated: false }];
-        Self { roots, known: Remembering(Mutex::default()) }
+        Self { roots, known: Remembering { algorithm, known: Mutex::default() } }
     }
 
     /// What signs identities of NVIDIA's GPUs and switches.
     pub fn nvidia_devices() -> Self {
-        Self::pinned(include_bytes!("roots/nvidia-device.der"))
+        Self::pinned(include_bytes!("roots/nvidia-device.der"), ECDSA_P384_SHA384)
     }
 
     /// What signs NVIDIA's reference values.
     pub fn nvidia_rims() -> Self {
-        Self::pinned(include_bytes!("roots/nvidia-rim.der"))
+        Self::pinned(include_bytes!("roots/nvidia-rim.der"), ECDSA_P384_SHA384)
+    }
+
+    /// What signs the keys of Intel's platforms.
+    #[cfg(feature = "tdx")]
+    pub fn intel() -> Self {
+        Self::pinned(include_bytes!("roots/intel-sgx.der"), ECDSA_P256_SHA256)
     }
 
     /// These and another.
@@ -87,18 +95,21 @@ impl Roots {
         &self.roots
     }
 
-    /// ECDSA on P-384 with SHA-384.
+    /// The one algorithm that they and all below them sign with.
     pub(crate) fn algorithm(&self) -> &dyn SignatureVerificationAlgorithm {
         &self.known
     }
 }
 
 #[derive(Debug)]
-struct Remembering(Mutex<BTreeSet<[u8; 32]>>);
+struct Remembering {
+    algorithm: &'static dyn SignatureVerificationAlgorithm,
+    known: Mutex<BTreeSet<[u8; 32]>>,
+}
 
 impl Remembering {
     fn all(&self) -> MutexGuard<'_, BTreeSet<[u8; 32]>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +130,7 @@ impl SignatureVerificationAlgorithm for Remembering {
         if self.all().contains(&name) {
             return Ok(());
         }
-        ECDSA_P384_SHA384.verify_signature(public_key, message, signature)?;
+        self.algorithm.verify_signature(public_key, message, signature)?;
         let mut all = self.all();
         if all.len() >= REMEMBERED {
             all.clear();
@@ -129,11 +140,11 @@ impl SignatureVerificationAlgorithm for Remembering {
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {
-        ECDSA_P384_SHA384.public_key_alg_id()
+        self.algorithm.public_key_alg_id()
     }
 
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        ECDSA_P384_SHA384.signature_alg_id()
+        self.algorithm.signature_alg_id()
     }
 }
 
@@ -141,13 +152,14 @@ impl SignatureVerificationAlgorithm for Remembering {
 mod tests {
     use super::*;
     use crate::testing::{at, chain};
-    use crate::x509::{Chain, seconds};
+    use crate::time::seconds;
+    use crate::x509::Chain;
 
     #[test]
     fn the_pinned_roots_are_those_of_nvidia() {
         let digest = |roots: Roots| {
             let [root] = roots.all() else { panic!("one root") };
-            data_encoding::HEXLOWER.encode(&crate::rim::sha256(root.der()))
+            privet_crypto::Digest::of(root.der()).hex()
         };
         assert_eq!(
             digest(Roots::nvidia_devices()),

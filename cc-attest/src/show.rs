@@ -1,5 +1,6 @@
 //! Every field of evidence, with where it is.
 
+use crate::encoding::hex;
 use crate::nvidia::opaque;
 use crate::nvidia::spdm::{MEASUREMENT, Report, SIGNATURE};
 use crate::refusal::Refusal;
@@ -21,7 +22,7 @@ impl Row {
     /// A field at a place of the bytes, in hex unless a value is given.
     pub fn new(bytes: &[u8], offset: usize, size: usize, name: impl Into<String>) -> Self {
         let end = offset.saturating_add(size);
-        let value = data_encoding::HEXLOWER.encode(bytes.get(offset..end).unwrap_or_default());
+        let value = hex(bytes.get(offset..end).unwrap_or_default());
         Self { offset, size, name: name.into(), value }
     }
 

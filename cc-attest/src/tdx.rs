@@ -17,15 +17,14 @@ mod tests;
 use dcap_qvl::quote::{Quote, TDReport10};
 
 use crate::appraisal::{Device, Findings, Name};
-use crate::certs;
 use crate::cpu::Setting;
 use crate::encoding::{hex, short};
 use crate::policy::{Hex, TdxReference, TdxRules};
 use crate::refusal::{Code, Refusal};
 use crate::revocation;
-
-/// Intel SGX Root CA.
-const ROOT: &[u8] = include_bytes!("roots/intel-sgx.pem");
+use crate::roots::Roots;
+use crate::time::seconds;
+use crate::x509::{Certificate, Chain, ChainError};
 
 /// Looks at a quote, with Intel's collateral for it where there is some.
 pub fn verify(
@@ -57,9 +56,10 @@ pub fn verify(
     findings.judged(Name::Nonce, setting.answers(&report.report_data), data);
     mode(&mut findings, report);
     measured(&mut findings, report, rules);
-    match quote::Chain::read(parsed) {
+    match quote::chain(parsed) {
         Ok(chain) => {
-            if let Ok(platform) = dcap_qvl::intel::parse_pck_extension(&chain.key) {
+            let pck = chain.leaf().map(Certificate::der).unwrap_or_default();
+            if let Ok(platform) = dcap_qvl::intel::parse_pck_extension(pck) {
                 device.ueid = Some(hex(&platform.ppid));
                 device.hwmodel = Some(format!("fmspc {}", hex(&platform.fmspc)));
             }
@@ -77,18 +77,20 @@ fn genuine(
     findings: &mut Findings,
     bytes: &[u8],
     quote: &Quote,
-    chain: &quote::Chain,
+    chain: &Chain,
     collateral: Option<&[u8]>,
     rules: &TdxRules,
     setting: &Setting<'_>,
 ) {
-    let mut against: Vec<Refusal> = chain.verify(setting.now).err().into_iter().collect();
-    for der in chain.ders() {
-        against.extend(certs::parse(der).and_then(|cert| certs::dated(&cert, setting.now)).err());
-    }
-    let trusted = against.is_empty();
-    findings.judged(Name::Chain, against, "the PCK up to Intel's pinned root");
-    let unsigned = quote::unsigned(bytes, quote, &chain.key);
+    let roots = Roots::intel();
+    let [root] = roots.all() else { return };
+    let untrusted = chain.verify(&roots, seconds(setting.now)).err().map(|error| match error {
+        ChainError::Untrusted(why) => Refusal::new(Code::ChainUntrusted, why),
+        ChainError::Dates(why) => Refusal::new(Code::CertExpired, why),
+    });
+    let trusted = untrusted.is_none();
+    findings.judged(Name::Chain, untrusted, "the PCK up to Intel's pinned root");
+    let unsigned = chain.leaf().and_then(|pck| quote::unsigned(bytes, quote, pck));
     let signed = unsigned.is_none();
     let detail =
         "the quoting enclave by the PCK, the attestation key by the enclave, the report by the key";
@@ -115,7 +117,7 @@ fn genuine(
                 (false, _) => findings.judged(Name::Fwid, outside, ""),
                 (true, false) => findings.skipped(Name::Fwid, "the quote is not genuine"),
                 (true, true) => {
-                    let judged = collateral::judge(bytes, &collateral, &chain.root, rules, setting.now);
+                    let judged = collateral::judge(bytes, &collateral, root.der(), rules, setting.now);
                     let (against, detail) = match judged {
                         Ok(detail) => (None, detail),
                         Err(refusal) => (Some(refusal), String::new()),
@@ -125,7 +127,7 @@ fn genuine(
             }
         }
     }
-    revocation::check(findings, &[chain.ders()], &lists, setting.revocation, setting.now);
+    revocation::check(findings, &[chain.up_to(root)], &lists, setting.revocation, setting.now);
 }
 
 /// Attributes of a trust domain: any of the first eight bits says that it is under debug (TDX module ABI,

@@ -1,7 +1,5 @@
 //! Recorded evidence, for tests.
 
-use std::time::{Duration, SystemTime};
-
 use crate::binding::{Binding, ReportData, Role};
 use crate::x509::Chain;
 
@@ -16,11 +14,7 @@ pub(crate) fn chain(name: &str) -> Chain {
     Chain::read(&evidence(&format!("nvidia/{name}/chain.pem"))).unwrap()
 }
 
-/// A date, as in RFC 3339.
-pub(crate) fn at(date: &str) -> SystemTime {
-    let time: jiff::Timestamp = date.parse().unwrap();
-    SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_second().try_into().unwrap())
-}
+pub(crate) use crate::time::at;
 
 /// Milliseconds that something takes where nothing else runs: the least of several rounds.
 pub(crate) fn milliseconds(mut what: impl FnMut()) -> f64 {

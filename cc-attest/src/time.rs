@@ -4,6 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 const DAY: u64 = 86_400;
+/// The end of the year 9999.
+const LAST: u64 = 253_402_300_799;
 
 fn leap(year: u64) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
@@ -65,6 +67,7 @@ pub(crate) fn generalized(text: &[u8]) -> Option<u64> {
 
 /// A date for people.
 pub(crate) fn date(seconds: u64) -> String {
+    let seconds = seconds.min(LAST);
     let (days, rest) = (seconds / DAY, seconds % DAY);
     let mut year = 1970 + days / 366;
     while days_before(year + 1) <= days {

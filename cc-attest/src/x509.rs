@@ -4,16 +4,16 @@
 //!   PEM or DER, ≤ 16 KiB ─▶ leaf, issuer, …, [root]      [root] must be the pin, byte for byte
 //!                             └──── RFC 5280 path ────▶ the pin          every one of them on the path
 //! ```
-//! Only ECDSA on P-384 with SHA-384 is taken, which is what NVIDIA signs with. Extended key usages are not
+//! Only the algorithm of the root is taken: each of the makers signs with one. Extended key usages are not
 //! looked at: certificates of devices name none.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
-use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
+use crate::certs;
+use crate::encoding::hex;
 use crate::refusal::{Code, Refusal};
 use crate::roots::{Root, Roots};
 
@@ -32,8 +32,8 @@ pub struct Certificate {
     common_name: Option<String>,
     public_key: Vec<u8>,
     /// Seconds since 1970.
-    not_before: i64,
-    not_after: i64,
+    not_before: u64,
+    not_after: u64,
     extensions: Vec<(String, Vec<u8>)>,
 }
 
@@ -43,25 +43,19 @@ impl Certificate {
     /// # Errors
     /// `Malformed` or `TrailingData`.
     pub fn from_der(der: &[u8]) -> Result<Self, Refusal> {
-        let broken = |why| Refusal::new(Code::Malformed, format!("a certificate: {why}"));
-        let (rest, read) =
-            X509Certificate::from_der(der).map_err(|error| broken(error.to_string()))?;
-        if !rest.is_empty() {
-            let detail = format!("{} bytes after a certificate", rest.len());
-            return Err(Refusal::new(Code::TrailingData, detail));
-        }
-        let name = |name: &X509Name<'_>| {
-            name.iter_common_name().next().and_then(|name| name.as_str().ok()).map(str::to_owned)
-        };
+        let read = certs::parse(der)?;
+        let (not_before, not_after) = certs::dates(&read);
         Ok(Self {
             der: der.to_vec(),
             serial: read.raw_serial().to_vec(),
             subject: read.subject().as_raw().to_vec(),
             issuer: read.issuer().as_raw().to_vec(),
-            common_name: name(read.subject()),
+            common_name: Some(certs::name(&read))
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
             public_key: read.public_key().subject_public_key.data.to_vec(),
-            not_before: read.validity().not_before.timestamp(),
-            not_after: read.validity().not_after.timestamp(),
+            not_before,
+            not_after,
             extensions: read
                 .extensions()
                 .iter()
@@ -82,7 +76,7 @@ impl Certificate {
 
     /// The same in hex.
     pub fn serial_hex(&self) -> String {
-        data_encoding::HEXUPPER.encode(&self.serial)
+        hex(&self.serial).to_ascii_uppercase()
     }
 
     /// The common name of its subject.
@@ -133,11 +127,8 @@ impl Chain {
             let detail = format!("{size} bytes of certificates, at most {MAX_CHAIN}");
             return Err(Refusal::new(Code::TooLarge, detail));
         }
-        let mut ders = Vec::new();
-        for file in files {
-            take(file, &mut ders)?;
-        }
-        Self::of(&ders)
+        let ders = files.iter().map(|file| certs::read(file)).collect::<Result<Vec<_>, _>>()?;
+        Self::of(&ders.concat())
     }
 
     /// Takes certificates in DER.
@@ -174,9 +165,9 @@ impl Chain {
     }
 
     /// When all of them are valid: from, to, in seconds since 1970.
-    pub fn window(&self) -> (i64, i64) {
-        let from = self.0.iter().map(|cert| cert.not_before).max().unwrap_or(i64::MAX);
-        let to = self.0.iter().map(|cert| cert.not_after).min().unwrap_or(i64::MIN);
+    pub fn window(&self) -> (u64, u64) {
+        let from = self.0.iter().map(|cert| cert.not_before).max().unwrap_or(u64::MAX);
+        let to = self.0.iter().map(|cert| cert.not_after).min().unwrap_or(0);
         (from, to)
     }
 
@@ -184,7 +175,7 @@ impl Chain {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn verify<'r>(&self, roots: &'r Roots, at: i64) -> Result<&'r Root, ChainError> {
+    pub fn verify<'r>(&self, roots: &'r Roots, at: u64) -> Result<&'r Root, ChainError> {
         let untrusted = |why: String| ChainError::Untrusted(why);
         let certs = match self.0.split_last() {
             Some((last, before)) if last.self_issued() => {
@@ -207,14 +198,14 @@ impl Chain {
                 )));
             }
         }
-        let failed = |error| ChainError::from(error, roots);
+        let failed = |error| self.failed(error, roots, at);
         let leaf = CertificateDer::from(leaf.der.as_slice());
         let leaf = EndEntityCert::try_from(&leaf).map_err(failed)?;
         let issuers: Vec<_> =
             issuers.iter().map(|cert| CertificateDer::from(cert.der.as_slice())).collect();
         let anchors =
             roots.all().iter().map(Root::anchor).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(at.try_into().unwrap_or(0)));
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(at));
         let algorithms = &[roots.algorithm()];
         let path = leaf
             .verify_for_usage(algorithms, &anchors, &issuers, time, AnyUsage, None, None)
@@ -236,24 +227,33 @@ impl Chain {
     }
 }
 
-/// Adds the certificates of a file; of more than there may be, not all.
-fn take(file: &[u8], ders: &mut Vec<Vec<u8>>) -> Result<(), Refusal> {
-    if file.first() == Some(&0x30) {
-        let mut rest = file;
-        while !rest.is_empty() && ders.len() <= MAX_CERTS {
-            let (after, _) = X509Certificate::from_der(rest).map_err(|error| {
-                Refusal::new(Code::Malformed, format!("a certificate: {error}"))
-            })?;
-            ders.push(rest.get(..rest.len() - after.len()).unwrap_or_default().to_vec());
-            rest = after;
+impl Chain {
+    fn failed(&self, error: webpki::Error, roots: &Roots, at: u64) -> ChainError {
+        let untrusted = |why: &str| ChainError::Untrusted(why.to_owned());
+        let named = |root: &Root| {
+            Certificate::from_der(root.der()).map(|cert| cert.called().to_owned()).ok()
+        };
+        match error {
+            webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
+                let outside = |cert: &Certificate| {
+                    certs::outside(cert.called(), (cert.not_before, cert.not_after), at)
+                };
+                let all: Vec<_> = self.0.iter().filter_map(outside).collect();
+                ChainError::Dates(all.join("; "))
+            }
+            webpki::Error::UnknownIssuer => {
+                let names: Vec<_> = roots.all().iter().filter_map(named).collect();
+                untrusted(&format!("no path leads to {}", names.join(" or ")))
+            }
+            webpki::Error::CaUsedAsEndEntity => {
+                untrusted("its first certificate is an authority's: the leaf is missing")
+            }
+            webpki::Error::InvalidSignatureForPublicKey => {
+                untrusted("a certificate is not signed by its issuer")
+            }
+            other => untrusted(&other.to_string()),
         }
-        return Ok(());
     }
-    for der in CertificateDer::pem_slice_iter(file).take(MAX_CERTS + 1) {
-        let broken = |_| Refusal::new(Code::Malformed, "certificates that are not PEM");
-        ders.push(der.map_err(broken)?.to_vec());
-    }
-    Ok(())
 }
 
 struct AnyUsage;
@@ -273,60 +273,11 @@ pub enum ChainError {
     Dates(String),
 }
 
-impl ChainError {
-    fn from(error: webpki::Error, roots: &Roots) -> Self {
-        let roots = || {
-            let name = |root: &Root| {
-                Certificate::from_der(root.der()).map(|cert| cert.called().to_owned())
-            };
-            roots.all().iter().filter_map(|root| name(root).ok()).collect::<Vec<_>>().join(" or ")
-        };
-        let seconds = |time: UnixTime| date(time.as_secs().try_into().unwrap_or(i64::MAX));
-        match error {
-            webpki::Error::CertExpired { time, not_after } => Self::Dates(format!(
-                "a certificate ended {}, and it is {}",
-                seconds(not_after),
-                seconds(time)
-            )),
-            webpki::Error::CertNotValidYet { time, not_before } => Self::Dates(format!(
-                "a certificate begins {}, and it is {}",
-                seconds(not_before),
-                seconds(time)
-            )),
-            webpki::Error::UnknownIssuer => {
-                Self::Untrusted(format!("no path leads to {}", roots()))
-            }
-            webpki::Error::CaUsedAsEndEntity => Self::Untrusted(
-                "its first certificate is an authority's: the leaf is missing".into(),
-            ),
-            webpki::Error::InvalidSignatureForPublicKey => {
-                Self::Untrusted("a certificate is not signed by its issuer".into())
-            }
-            other => Self::Untrusted(format!("{other}")),
-        }
-    }
-}
-
-/// Seconds since 1970.
-pub(crate) fn seconds(time: SystemTime) -> i64 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => since.as_secs().try_into().unwrap_or(i64::MAX),
-        Err(_) => 0,
-    }
-}
-
-/// Seconds since 1970 as people read them.
-pub(crate) fn date(seconds: i64) -> String {
-    match jiff::Timestamp::from_second(seconds) {
-        Ok(time) => time.to_string(),
-        Err(_) => format!("{seconds} seconds after 1970"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{at, chain, evidence};
+    use crate::testing::{chain, evidence};
+    use crate::time::{at, seconds};
 
     fn ders() -> Vec<Vec<u8>> {
         let chain = chain("gh100-545.00-PASS");

@@ -8,7 +8,7 @@ use crate::encoding::short;
 use crate::policy::Mismatches;
 use crate::refusal::{Code, Refusal};
 use crate::rim::{References, Rim, Role};
-use crate::x509::seconds;
+use crate::time::seconds;
 
 use super::compare::compare;
 use super::verify::{Setting, Subject, UNREAD};
@@ -86,7 +86,7 @@ fn describe(rim: &Rim) -> String {
 }
 
 /// Looks for what a device needs of one role.
-fn look<'r>(role: Role, subject: &Subject<'_>, references: &'r References, now: i64) -> Found<'r> {
+fn look<'r>(role: Role, subject: &Subject<'_>, references: &'r References, now: u64) -> Found<'r> {
     let mut found = Found { role, rim: None, refusals: Vec::new() };
     let Some(report) = subject.report else { return found };
     let version = match role {

@@ -13,7 +13,8 @@ use crate::refusal::{Code, Refusal};
 use crate::revocation::{self, Lists};
 use crate::rim::{References, Rim};
 use crate::roots::{Root, Roots};
-use crate::x509::{Certificate, Chain, ChainError, seconds};
+use crate::time::seconds;
+use crate::x509::{Certificate, Chain, ChainError};
 
 use super::chip::{Chip, Family};
 use super::opaque::{Fields, Mode, Pdi};

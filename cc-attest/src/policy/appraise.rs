@@ -37,13 +37,16 @@ pub fn appraise(policy: &Policy, seen: &[Examined]) -> Appraisal {
     for (kind, device) in devices() {
         if device.simulated && !policy.allow_simulated {
             let detail =
-                format!("{} is a device in software, and policy allows none", told(device));
+                format!("{} is a device in software, and policy allows none", named(device));
             refusals.push(Refusal::new(Code::SimulatedNotAllowed, detail));
         }
         if GPU.contains(&kind) || SWITCH.contains(&kind) {
             refusals.extend(below(&policy.gpu, kind, device));
         }
     }
+    // A reference file that says nothing is refused with every device.
+    let mut told = BTreeSet::new();
+    refusals.retain(|refusal| told.insert((refusal.code, refusal.detail.clone())));
     let verdict = if refusals.is_empty() {
         let all = devices().all(|(kind, device)| affirms(policy, kind, device));
         let alone = matches!(policy.profile, Profile::GpuOnly | Profile::Nras);
@@ -76,10 +79,10 @@ fn unreadable(code: Code) -> bool {
     )
 }
 
-fn told(device: &Device) -> String {
-    let named = device.ueid.as_deref().or(device.hwmodel.as_deref()).or(device.arch.as_deref());
+fn named(device: &Device) -> String {
+    let name = device.ueid.as_deref().or(device.hwmodel.as_deref()).or(device.arch.as_deref());
     // It may come from a token, which may say anything.
-    format!("`{:.40}`", named.unwrap_or("a device"))
+    format!("`{:.40}`", name.unwrap_or("a device"))
 }
 
 /// Evidence that is not there is a refusal: a list without devices, or with none of a kind that is required.
@@ -120,7 +123,7 @@ fn twice<'a>(devices: impl Iterator<Item = (Kind, &'a Device)>) -> Vec<Refusal> 
         device.ueid.as_ref().is_some_and(|ueid| !known.insert(ueid.clone()))
     };
     let refusal = |(_, device): (Kind, &Device)| {
-        Refusal::new(Code::DuplicateDevice, format!("{} is there twice", told(device)))
+        Refusal::new(Code::DuplicateDevice, format!("{} is there twice", named(device)))
     };
     devices.filter(again).map(refusal).collect()
 }
@@ -137,7 +140,7 @@ fn below(rules: &GpuRules, kind: Kind, device: &Device) -> Vec<Refusal> {
         let found = found.as_deref().unwrap_or("");
         let low = version::older(found, floor).unwrap_or(true);
         let detail =
-            || format!("{}: {what} `{found:.30}`, policy wants {floor} or newer", told(device));
+            || format!("{}: {what} `{found:.30}`, policy wants {floor} or newer", named(device));
         low.then(|| Refusal::new(Code::DriverBelowFloor, detail()))
     };
     pairs.into_iter().filter_map(judge).collect()
@@ -354,6 +357,9 @@ mod tests {
             judge(&policy, &[twice]),
             (Verdict::Contraindicated, vec![Code::DuplicateDevice])
         );
+        // Told once, however often it is there.
+        let thrice = seen(Kind::NvidiaGpu, vec![device("a"), device("a"), device("a")]);
+        assert_eq!(judge(&policy, &[thrice]).1, [Code::DuplicateDevice]);
         let mut nameless = device("");
         nameless.ueid = None;
         let two = seen(Kind::NvidiaGpu, vec![nameless.clone(), nameless]);

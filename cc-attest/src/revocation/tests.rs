@@ -189,7 +189,7 @@ fn judge(
     let mut lists = Lists::default();
     files.iter().for_each(|file| lists.add(file).unwrap());
     let mut findings = Findings::default();
-    check(&mut findings, chain, &lists, rules, at(now));
+    check(&mut findings, &[chain], &lists, rules, at(now));
     let codes = findings.refusals.iter().map(|refusal| refusal.code).collect();
     (codes, findings.checks.pop().unwrap())
 }

@@ -10,12 +10,13 @@ pub(crate) mod c14n;
 pub(crate) mod signature;
 pub(crate) mod tag;
 
-use ring::digest::{SHA256, digest};
+use privet_crypto::Digest;
 
 use crate::nvidia::spdm::MEASUREMENT;
 use crate::refusal::{Code, Refusal};
 use crate::roots::{Root, Roots};
-use crate::x509::{Chain, ChainError, date};
+use crate::time::date;
+use crate::x509::{Chain, ChainError};
 
 /// What reference values are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +92,7 @@ impl Rim {
                 ChainError::Dates(why) => named(Refusal::new(Code::RimExpired, why)),
             })?;
         let tag = tag::read(&signed.octets).map_err(named)?;
-        let sha256 = sha256(file);
+        let Digest(sha256) = Digest::of(file);
         Ok(Self {
             name: name.to_owned(),
             id: tag.id,
@@ -120,7 +121,7 @@ impl Rim {
     ///
     /// # Errors
     /// `RimExpired`, unless the operator named the file.
-    pub fn valid_at(&self, now: i64) -> Result<(), Refusal> {
+    pub fn valid_at(&self, now: u64) -> Result<(), Refusal> {
         let (from, to) = self.chain.window();
         if self.pinned || (from..=to).contains(&now) {
             return Ok(());
@@ -134,13 +135,6 @@ impl Rim {
         );
         Err(Refusal::new(Code::RimExpired, detail))
     }
-}
-
-/// SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(out, byte)| *out = *byte);
-    out
 }
 
 /// Reference files that were opened, those that say nothing included.

@@ -5,6 +5,7 @@
 
 use super::c14n::{Element, parse};
 use super::{Measurement, Role};
+use crate::encoding::unhex;
 use crate::refusal::{Code, Refusal};
 
 const SWID: &str = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd";
@@ -122,9 +123,8 @@ fn measurement(resource: &Element) -> Result<Measurement, Refusal> {
     }
     let value = |at: usize| {
         let hex = attribute(resource, SHA384, &format!("Hash{at}"))?;
-        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok();
         let wrong = || foreign(format!("a value of measurement {index} is not 48 bytes in hex"));
-        bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)
+        unhex(hex).ok_or_else(wrong)
     };
     let alternatives = (0..count).map(value).collect::<Result<Vec<_>, _>>()?;
     Ok(Measurement { index, active, alternatives })

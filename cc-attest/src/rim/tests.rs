@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{at, evidence, milliseconds};
-use crate::x509::seconds;
+use crate::time::seconds;
 
 const DRIVER: &str = "nvidia/gh100-545.00-PASS/driver_rim_545.00.xml";
 const VBIOS: &str = "nvidia/gh100-545.00-PASS/vbios_rim_1010_0200_882_96005E0001.xml";
@@ -110,13 +110,13 @@ fn a_file_is_held_against_its_signers_dates() {
 #[test]
 fn a_file_that_the_operator_named_has_no_dates() {
     let file = evidence(DRIVER);
-    let pin = sha256(&file);
+    let Digest(pin) = Digest::of(&file);
     let roots = Roots::nvidia_rims();
     let rim = Rim::open("file", &file, &roots, &[pin]).unwrap();
     assert!(rim.pinned && rim.valid_at(seconds(at("2040-01-01T00:00:00Z"))).is_ok());
     // Only its dates: what was named must hold all else, and another digest names nothing.
     let tampered = evidence("nvidia/gh100-535.86.09/driver_rim_TAMPERED.xml");
-    let refusal = Rim::open("file", &tampered, &roots, &[sha256(&tampered)]).unwrap_err();
+    let refusal = Rim::open("file", &tampered, &roots, &[Digest::of(&tampered).0]).unwrap_err();
     assert_eq!(refusal.code, Code::RimSignature);
     assert!(!Rim::open("file", &file, &roots, &[[0; 32]]).unwrap().pinned);
 }

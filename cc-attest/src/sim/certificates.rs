@@ -1,9 +1,10 @@
 //! Roots that are made at run time, and what they issue.
 
+pub use rcgen::RevocationReason;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
-    DnType, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PublicKeyData, SerialNumber,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CustomExtension, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P384_SHA384, PublicKeyData, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -72,6 +73,37 @@ impl Maker {
     /// The root of its reference files.
     pub fn rim_root(&self) -> Root {
         Root::simulated(self.references.der().to_vec())
+    }
+
+    /// Revocation lists of both roots, that of devices first, with these serial numbers on them.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn revocation_lists(
+        &self,
+        revoked: &[(&[u8], Option<RevocationReason>)],
+        dates: Dates,
+    ) -> Result<[Vec<u8>; 2], SimError> {
+        let ((year, month, day), (last_year, last_month, last_day)) = (dates.from, dates.to);
+        let this_update = date_time_ymd(year, month, day);
+        let entry = |(serial, reason): &(&[u8], Option<RevocationReason>)| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: this_update,
+            reason_code: *reason,
+            invalidity_date: None,
+        };
+        let list = |issuer: &Issuer| {
+            let params = CertificateRevocationListParams {
+                this_update,
+                next_update: date_time_ymd(last_year, last_month, last_day),
+                crl_number: SerialNumber::from(1),
+                issuing_distribution_point: None,
+                revoked_certs: revoked.iter().map(entry).collect(),
+                key_identifier_method: KeyIdMethod::Sha384,
+            };
+            Ok::<_, SimError>(params.signed_by(issuer)?.der().to_vec())
+        };
+        Ok([list(&self.devices)?, list(&self.references)?])
     }
 
     /// A key and its chain, the leaf first, for a chip with a firmware.

@@ -14,7 +14,7 @@ mod reference;
 mod saved;
 mod software;
 
-pub use certificates::{Dates, Maker};
+pub use certificates::{Dates, Maker, RevocationReason};
 pub use device::{Device, Model};
 pub use reference::Values;
 pub use saved::{SavedDevice, Vendor};

@@ -1,16 +1,12 @@
 //! A quote, read to its last byte, and the signatures from Intel's root down to its report.
 
-use std::time::{Duration, SystemTime};
-
 use dcap_qvl::quote::{Quote, TDReport10};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::certs;
 use crate::encoding::hex;
 use crate::refusal::{Code, Refusal};
-use crate::time::seconds;
+use crate::x509::{Certificate, Chain};
 
 /// Most bytes of a quote: the buffer of Linux's guest driver.
 const MAX_QUOTE: usize = 16 << 10;
@@ -73,86 +69,31 @@ fn end(bytes: &[u8], quote: &Quote) -> Option<usize> {
     fits.then_some(start + outer)
 }
 
-/// The platform's certificates.
-pub(super) struct Chain {
-    /// The PCK: the platform's key at one level of firmware.
-    pub(super) key: Vec<u8>,
-    intermediate: Vec<u8>,
-    pub(super) root: Vec<u8>,
-    /// A root came with the quote that is not the pinned one.
-    foreign: bool,
-}
-
-impl Chain {
-    /// The certificates in a quote: the PCK, its CA, and the root, which may be left out.
-    pub(super) fn read(quote: &Quote) -> Result<Self, Refusal> {
-        let malformed = |detail: String| Refusal::new(Code::Malformed, detail);
-        if quote.inner_cert_type() != PEM {
-            let detail = format!(
-                "certification data of kind {}, wanted certificates",
-                quote.inner_cert_type()
-            );
-            return Err(malformed(detail));
-        }
-        let pem = quote.inner_cert_data();
-        let mut given = certs::read(pem.strip_suffix(&[0]).unwrap_or(pem))?.into_iter();
-        let root = certs::read(super::ROOT)?.pop().unwrap_or_default();
-        let (Some(key), Some(intermediate), last, None) =
-            (given.next(), given.next(), given.next(), given.next())
-        else {
-            return Err(malformed("a quote has two or three certificates".into()));
-        };
-        let foreign = last.is_some_and(|last| last != root);
-        Ok(Self { key, intermediate, root, foreign })
+/// The platform's certificates in a quote, its own first: its key at one level of firmware, Intel's CA, and the
+/// root, which may be left out.
+pub(super) fn chain(quote: &Quote) -> Result<Chain, Refusal> {
+    let malformed = |detail: String| Refusal::new(Code::Malformed, detail);
+    if quote.inner_cert_type() != PEM {
+        let kind = quote.inner_cert_type();
+        return Err(malformed(format!("certification data of kind {kind}, wanted certificates")));
     }
-
-    pub(super) fn ders(&self) -> [&[u8]; 3] {
-        [&self.key, &self.intermediate, &self.root]
-    }
-
-    /// Whether the PCK leads to the pinned root (RFC 5280, section 6). Dates are told apart by the caller.
-    pub(super) fn verify(&self, now: SystemTime) -> Result<(), Refusal> {
-        let untrusted = |detail: String| Err(Refusal::new(Code::ChainUntrusted, detail));
-        if self.foreign {
-            return untrusted("the root that came with the quote is not Intel's".into());
-        }
-        let [key, intermediate, root] = self.ders().map(CertificateDer::from);
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds(now)));
-        let verified = webpki::anchor_from_trusted_cert(&root).and_then(|anchor| {
-            webpki::EndEntityCert::try_from(&key)?
-                .verify_for_usage(
-                    &[webpki::ring::ECDSA_P256_SHA256],
-                    &[anchor],
-                    &[intermediate],
-                    time,
-                    // There is no purpose in these certificates, and so this one is not looked for.
-                    webpki::KeyUsage::server_auth(),
-                    None,
-                    None,
-                )
-                .map(|_| ())
-        });
-        match verified {
-            Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })
-            | Ok(()) => Ok(()),
-            Err(error) => untrusted(format!("the PCK does not lead to Intel's root: {error}")),
-        }
+    let pem = quote.inner_cert_data();
+    let chain = Chain::read(pem.strip_suffix(&[0]).unwrap_or(pem))?;
+    match chain.certificates().len() {
+        2 | 3 => Ok(chain),
+        other => Err(malformed(format!("{other} certificates in a quote, wanted two or three"))),
     }
 }
 
 /// Why a quote's report is not signed by way of this PCK.
-pub(super) fn unsigned(bytes: &[u8], quote: &Quote, key: &[u8]) -> Option<Refusal> {
+pub(super) fn unsigned(bytes: &[u8], quote: &Quote, pck: &Certificate) -> Option<Refusal> {
     let refusal = |detail: &str| Some(Refusal::new(Code::SignatureInvalid, detail));
-    let pck = match certs::parse(key) {
-        Ok(cert) => cert,
-        Err(refusal) => return Some(refusal),
-    };
     let auth = quote.auth_data.clone().into_v3();
     let by = |key: &[u8], message: &[u8], signature: &[u8]| {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(message, signature).is_ok()
     };
     let enclave = &auth.qe_report;
-    if !by(&pck.public_key().subject_public_key.data, enclave, &auth.qe_report_signature) {
+    if !by(pck.public_key(), enclave, &auth.qe_report_signature) {
         return refusal("the report of the quoting enclave is not signed by the PCK");
     }
     let named =

@@ -5,9 +5,11 @@ mod simulated;
 
 use std::time::SystemTime;
 
-use super::verify::{Demands, Evidence, Verified, verify};
+use super::verify::{self, Evidence, Verified, verify};
 use crate::appraisal::{Check, Name};
+use crate::policy::{GpuRules, RevocationRules};
 use crate::refusal::Code;
+use crate::revocation::Lists;
 use crate::rim::References;
 use crate::roots::Roots;
 
@@ -16,7 +18,9 @@ struct Setting {
     nonce: [u8; 32],
     roots: Roots,
     references: References,
-    demands: Demands,
+    rules: GpuRules,
+    lists: Lists,
+    revocation: RevocationRules,
     now: SystemTime,
 }
 
@@ -26,7 +30,16 @@ impl Setting {
     }
 
     fn verify_evidence(&self, evidence: &Evidence<'_>) -> Verified {
-        verify(evidence, &self.nonce, &self.roots, &self.references, &self.demands, self.now)
+        let setting = verify::Setting {
+            nonce: &self.nonce,
+            roots: &self.roots,
+            references: &self.references,
+            rules: &self.rules,
+            lists: &self.lists,
+            revocation: &self.revocation,
+            now: self.now,
+        };
+        verify(evidence, &setting)
     }
 }
 

@@ -3,10 +3,9 @@
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::*;
-use crate::nvidia::compare::Tolerated;
 use crate::nvidia::opaque::{Mode, kind};
 use crate::nvidia::platform;
-use crate::rim::Role;
+use crate::policy::Mismatches;
 use crate::roots::Roots;
 use crate::sim::{Dates, Device, Maker, Model, Values};
 use crate::testing::{at, evidence};
@@ -21,7 +20,9 @@ fn setting(maker: &Maker, values: &[Values]) -> Setting {
         nonce,
         roots: Roots::nvidia_devices().with(maker.device_root()),
         references: References::open(files.iter().map(|file| ("file", &file[..])), &roots, &[]),
-        demands: Demands { allow_simulated: true, require_fwid: true, ..Demands::default() },
+        rules: GpuRules::default(),
+        lists: Lists::default(),
+        revocation: RevocationRules::default(),
         now: at("2026-11-26T00:00:00Z"),
     }
 }
@@ -55,7 +56,7 @@ fn devices_of_all_families_pass_and_say_that_they_are_simulated() {
         (Model::switch(), "ls10", 31),
     ] {
         let (_, device, mut setting) = made(model);
-        setting.demands.require_fwid = device.fwid.is_some();
+        setting.rules.require_fwid = device.fwid.is_some();
         let verified = run(&setting, &device);
         assert_eq!(verified.refusals, [], "{family}");
         assert!(verified.device.simulated);
@@ -63,15 +64,6 @@ fn devices_of_all_families_pass_and_say_that_they_are_simulated() {
         let detail = &check(&verified, Name::Measurements).detail;
         assert_eq!(*detail, format!("{active} active measurements are equal"));
     }
-}
-
-#[test]
-fn a_device_in_software_is_refused_unless_it_is_allowed() {
-    let (_, device, mut setting) = made(Model::hopper());
-    setting.demands.allow_simulated = false;
-    let verified = run(&setting, &device);
-    assert_eq!(codes(&verified), [Code::SimulatedNotAllowed]);
-    assert!(verified.device.simulated);
 }
 
 #[test]
@@ -100,7 +92,7 @@ fn references_of_devices_in_software_hold_for_no_genuine_device() {
     let made = super::simulated::setting(&maker, &values(&device));
     setting.references = made.references;
     setting.nonce = *read.nonce;
-    setting.demands.require_fwid = false;
+    setting.rules.require_fwid = false;
     assert_eq!(codes(&setting.verify(&report, &chain)), [Code::RimMissing; 2]);
 }
 
@@ -144,7 +136,7 @@ fn the_firmware_that_signs_must_be_the_certified_one() {
         assert_eq!(codes(&run(&setting, &device)), [Code::FwidMismatch]);
         device.fwid = None;
         assert_eq!(codes(&run(&setting, &device)), [Code::FwidAbsent]);
-        setting.demands.require_fwid = false;
+        setting.rules.require_fwid = false;
         assert_eq!(codes(&run(&setting, &device)), []);
     }
 }
@@ -152,7 +144,7 @@ fn the_firmware_that_signs_must_be_the_certified_one() {
 #[test]
 fn a_certificate_that_names_no_firmware_does_not_pass_one_that_does() {
     let (_, mut device, mut setting) = made(Model { fwid: None, ..Model::hopper() });
-    setting.demands.require_fwid = false;
+    setting.rules.require_fwid = false;
     assert_eq!(codes(&run(&setting, &device)), []);
     device.fwid = Some([1; 48]);
     assert_eq!(codes(&run(&setting, &device)), [Code::FwidAbsent]);
@@ -188,7 +180,7 @@ fn references_whose_signers_were_never_valid_at_one_time_are_refused() {
     let maker = Maker::dated(Dates { from: (2010, 1, 1), to: (2015, 1, 1) }).unwrap();
     let device = maker.device(Model::switch()).unwrap();
     let mut setting = setting(&maker, &values(&device));
-    setting.demands.require_fwid = false;
+    setting.rules.require_fwid = false;
     assert_eq!(codes(&run(&setting, &device)), [Code::RimExpired, Code::RimMissing]);
 }
 
@@ -199,7 +191,7 @@ fn of_two_issues_the_one_that_holds_is_taken() {
     other.measurements[3].alternatives = vec![[9; 48]];
     for order in [[other.clone(), device.vbios_values()], [device.vbios_values(), other]] {
         let mut setting = setting(&maker, &order);
-        setting.demands.require_fwid = false;
+        setting.rules.require_fwid = false;
         assert_eq!(codes(&run(&setting, &device)), []);
     }
 }
@@ -273,27 +265,22 @@ fn references_of_another_chip_are_not_taken() {
 fn a_mismatch_that_policy_lets_pass_is_a_warning_and_only_there() {
     let (_, mut device, mut setting) = made(Model::hopper());
     device.measurements[9][0] ^= 1;
-    let let_pass = Tolerated {
-        chip: "GH100".into(),
-        driver: Some("550.90.07".into()),
-        role: Role::Vbios,
-        index: 9,
-    };
-    setting.demands.tolerated = vec![let_pass.clone()];
+    let let_pass =
+        Mismatches { arch: "hopper".into(), driver: "550.90.07".into(), indices: vec![3, 9] };
+    setting.rules.allowed_mismatches = vec![let_pass.clone()];
     let verified = run(&setting, &device);
-    assert_eq!((codes(&verified), verified.warnings.len()), (vec![], 1));
-    assert!(check(&verified, Name::Measurements).detail.contains("let pass by policy: index 9"));
+    assert_eq!(codes(&verified), []);
+    // Told as what it is, which keeps it from affirming.
+    let told = check(&verified, Name::Measurements);
+    assert_eq!(told.ok, Some(false));
+    assert!(told.detail.contains("let pass by policy: index 9"), "{}", told.detail);
     for other in [
-        Tolerated { chip: "GH200".into(), ..let_pass.clone() },
-        Tolerated { driver: Some("550.90.08".into()), ..let_pass.clone() },
-        Tolerated { driver: None, ..let_pass.clone() },
-        Tolerated { role: Role::Driver, ..let_pass.clone() },
-        Tolerated { index: 10, ..let_pass },
+        Mismatches { arch: "blackwell".into(), ..let_pass.clone() },
+        Mismatches { driver: "550.90.08".into(), ..let_pass.clone() },
+        Mismatches { indices: vec![10], ..let_pass },
     ] {
-        setting.demands.tolerated = vec![other];
-        let verified = run(&setting, &device);
-        assert_eq!(codes(&verified), [Code::MeasurementMismatch]);
-        assert!(verified.warnings.is_empty());
+        setting.rules.allowed_mismatches = vec![other];
+        assert_eq!(codes(&run(&setting, &device)), [Code::MeasurementMismatch]);
     }
 }
 
@@ -311,7 +298,7 @@ fn the_mode_is_told_and_held_against_policy() {
     let (_, mut device, mut setting) = made(Model::hopper());
     for mode in [Mode::SinglePassthrough, Mode::MultiPassthrough, Mode::ProtectedPcie] {
         device.mode = Some(mode);
-        setting.demands.mode = Some(mode);
+        setting.rules.mode = Some(mode);
         let verified = run(&setting, &device);
         assert_eq!(verified.refusals, []);
         let told = check(&verified, Name::Mode);
@@ -321,10 +308,10 @@ fn the_mode_is_told_and_held_against_policy() {
     assert_eq!(codes(&run(&setting, &device)), [Code::MixedModes]);
     // A flag of fields that are older than it says nothing.
     device.fields.extend([(kind::VERSION, vec![0, 0]), (kind::FEATURE_FLAG, vec![0, 0])]);
-    setting.demands.mode = None;
+    setting.rules.mode = None;
     assert_eq!(check(&run(&setting, &device), Name::Mode).ok, None);
     device.fields.truncate(device.fields.len() - 2);
-    setting.demands.mode = Some(Mode::ProtectedPcie);
+    setting.rules.mode = Some(Mode::ProtectedPcie);
     device.mode = Some(Mode::SinglePassthrough);
     assert_eq!(codes(&run(&setting, &device)), [Code::MixedModes]);
 }
@@ -378,14 +365,13 @@ fn machine(devices: &[&Device], maker: &Maker) -> Vec<Code> {
     let all: Vec<_> = devices.iter().flat_map(|device| values(device)).collect();
     let verified = devices.iter().map(|device| {
         let mut setting = setting(maker, &all);
-        setting.demands.require_fwid = false;
+        setting.rules.require_fwid = false;
         let verified = run(&setting, device);
         assert_eq!(verified.refusals, []);
         verified
     });
-    let platform = platform::join(verified.collect());
-    assert_eq!(platform.devices.len(), devices.len());
-    platform.refusals.iter().map(|refusal| refusal.code).collect()
+    let verified: Vec<_> = verified.collect();
+    platform::check(&verified).iter().map(|refusal| refusal.code).collect()
 }
 
 fn gpu(maker: &Maker, mode: Mode, pdis: &[[u8; 8]]) -> Device {
@@ -398,15 +384,6 @@ fn switch(maker: &Maker, pdi: [u8; 8]) -> Device {
     let mut device = maker.device(Model::switch()).unwrap();
     device.pdis = vec![pdi];
     device
-}
-
-#[test]
-fn one_device_is_not_two() {
-    let maker = Maker::new().unwrap();
-    let (one, other) =
-        (maker.device(Model::hopper()).unwrap(), maker.device(Model::hopper()).unwrap());
-    assert_eq!(machine(&[&one, &other], &maker), []);
-    assert_eq!(machine(&[&one, &other, &one], &maker), [Code::DuplicateDevice]);
 }
 
 #[test]
@@ -448,22 +425,6 @@ fn gpus_in_protected_mode_come_with_the_switches_that_they_name() {
 }
 
 #[test]
-fn a_file_that_does_not_hold_is_told_once_for_a_machine() {
-    let maker = Maker::new().unwrap();
-    let devices = [maker.device(Model::hopper()).unwrap(), maker.device(Model::hopper()).unwrap()];
-    let verified = devices.iter().map(|device| {
-        let mut setting = setting(&maker, &values(device));
-        let files = [("bad", &b"<r/>"[..])];
-        let mut broken = References::open(files, &Roots::nvidia_rims(), &[]);
-        std::mem::swap(&mut setting.references, &mut broken);
-        run(&setting, device)
-    });
-    let platform = platform::join(verified.collect());
-    let bad = platform.refusals.iter().filter(|refusal| refusal.code == Code::RimSignature);
-    assert_eq!(bad.count(), 1);
-}
-
-#[test]
 fn a_signed_file_that_is_not_of_the_profile_is_refused() {
     let maker = Maker::new().unwrap();
     let device = maker.device(Model::hopper()).unwrap();
@@ -473,7 +434,7 @@ fn a_signed_file_that_is_not_of_the_profile_is_refused() {
         let file = maker.signed(document).unwrap();
         crate::rim::Rim::open("file", &file, &roots, &[])
     };
-    assert!(open(&document).unwrap().simulated);
+    assert!(open(&document).unwrap().root().is_simulated());
     let resource = "<ns0:Resource type=\"Measurement\" index=\"0\"";
     for (from, to) in [
         ("FirmwareManufacturerId=\"5703\"", "FirmwareManufacturerId=\"5704\""),
