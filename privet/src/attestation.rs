@@ -18,6 +18,7 @@ use privet_cc_attest::verifier::Verifier;
 use privet_core::admission::{Attestation, Attester, CertificateOnly, Required, Shown};
 use privet_core::clock::SystemClock;
 use privet_core::{Code, Reason};
+use privet_gate::Finding;
 use privet_wire::Opening;
 
 /// In a kit: policies, reference files and lists beside those of the owner's own folder.
@@ -81,9 +82,19 @@ fn source(shown: Shown, folder: &Path, kit: &Path) -> Box<dyn Source> {
     }
 }
 
-/// Whether a profile is known, as a file or built in.
-pub(crate) fn check(name: &str, folder: &Path) -> Result<(), Reason> {
-    policy(name, &[folder], false).map(drop)
+/// What a policy asks its server to fit, and is no profile.
+pub(crate) fn check(policy: &privet_gate::Policy) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for rule in &policy.rules {
+        let Some(attested) = &rule.attested else { continue };
+        for name in &attested.server {
+            if let Err(reason) = self::policy(name, &[&policy.attest.folder], false) {
+                let finding = policy.source.error("invalid", reason.detail, rule.span.clone());
+                findings.push(finding.help("see docs/attestation.md"));
+            }
+        }
+    }
+    findings
 }
 
 /// Opens who judges the peers of a kit, and who proves things to them.

@@ -284,6 +284,7 @@ fn preflight(program: &Program, job: &Job) -> Result<BTreeMap<String, Policy>, R
         match Policy::load(&site.policy, program.registry()) {
             Err(errors) => findings.extend(errors),
             Ok(policy) => {
+                findings.extend(crate::attestation::check(&policy));
                 // A [[psi]] is held against the job by its site.
                 if psi::wanted(job).is_none() || policy.site != site.name {
                     findings.extend(fitting(

@@ -123,8 +123,6 @@ fn a_peer_is_admitted_to_what_it_has_proved_itself_for() {
 fn evidence_is_of_one_connection_one_job_and_one_role() {
     let case = case(Profile::GpuOnly, true, 99);
     let answer = |own_key, exporter, role, job: &str, challenge: &[u8; 32]| {
-        let source = Box::new(Shared(Arc::new(Software::new().unwrap())));
-        let _ = &source;
         let binding =
             Binding { role, challenge: *challenge, own_key, peer_key: SERVER, exporter, job };
         case.prover.source.collect(&binding.report_data()).unwrap().encode()

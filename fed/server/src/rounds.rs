@@ -178,9 +178,17 @@ impl Rounds<'_> {
 
     /// Why a sealed sum did not come about: what sites refused to help with stands beside it.
     fn unsealed(&self, number: u32, reason: Reason) -> Failure {
-        let refused = self.federation.take_refused_frames();
-        let refusals =
-            refusals_of(self.federation, refused).map(|refusal| refusal.in_round(number)).collect();
+        let refused = refusals_of(self.federation, self.federation.take_refused_frames());
+        let mut refusals: Vec<Refusal> = refused.map(|refusal| refusal.in_round(number)).collect();
+        // Who was put into quarantine meanwhile is not greeted, and may be whom it wants.
+        let unproved = |refusal: &Refusal| refusal.code == Code::NotAttested;
+        let quarantined: Vec<Refusal> =
+            self.roster_refusals().into_iter().filter(unproved).collect();
+        if reason.code == Code::TooFewSites && !quarantined.is_empty() {
+            let wanted = self.settings.min_sites;
+            refusals.extend(quarantined);
+            return Failure::quorum(number, 0, wanted, refusals, &[]);
+        }
         Failure { refusals, ..Failure::new(reason) }
     }
 

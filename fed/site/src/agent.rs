@@ -346,7 +346,9 @@ impl Agent<'_> {
             let answered = self.client.ask_to_attest(job, Some(challenge)).await;
             let (evidence, again) = match answered {
                 Ok(answered) => answered,
-                Err(WireError::Refused(code)) => return Ok(Err(refused_by_server(code))),
+                Err(WireError::Refused(code)) => {
+                    return Ok(Err(Reason::new(code, "the server shows nothing of itself")));
+                }
                 Err(error) => return Err(error.into()),
             };
             asked = again;
@@ -551,7 +553,7 @@ impl Agent<'_> {
 }
 
 fn refused_by_server(code: Code) -> Reason {
-    Reason::new(code, "the server does not take this site's evidence, or has none of its own")
+    Reason::new(code, "the server does not take this site's evidence")
 }
 
 /// Answers to statistics leave at whole multiples of this after their task came.
