@@ -43,4 +43,5 @@ pub mod tdx;
 mod testing;
 mod time;
 pub mod verifier;
+mod words;
 pub mod x509;

@@ -148,15 +148,7 @@ pub fn verify(
 }
 
 fn answer(evidence: &[u8], setting: &Setting<'_>) -> Result<(Vec<Device>, Vec<Refusal>), Refusal> {
-    type Detached = ((String, String), BTreeMap<String, String>);
-    let ((form, overall), tokens): Detached = json::read(evidence, MAX, "a detached token")?;
-    let malformed = |detail: &str| Refusal::new(Code::Malformed, detail);
-    if form != "JWT" {
-        return Err(malformed("the overall token is not a JWT"));
-    }
-    if tokens.is_empty() || tokens.len() > MAX_DEVICES {
-        return Err(malformed("tokens of no device, or of too many"));
-    }
+    let (overall, tokens) = detached(evidence)?;
     let mut overall = setting.token(&overall, "the overall token")?;
     if overall.claims.get("x-nvidia-overall-att-result") != Some(&Value::Bool(true)) {
         let detail = "the service's overall result is not `true`";
@@ -178,6 +170,26 @@ fn answer(evidence: &[u8], setting: &Setting<'_>) -> Result<(Vec<Device>, Vec<Re
         );
     }
     Ok((devices, refusals))
+}
+
+/// The overall token, and that of each device by its name.
+fn detached(evidence: &[u8]) -> Result<(String, BTreeMap<String, String>), Refusal> {
+    type Detached = ((String, String), BTreeMap<String, String>);
+    let ((form, overall), tokens): Detached = json::read(evidence, MAX, "a detached token")?;
+    let malformed = |detail: &str| Refusal::new(Code::Malformed, detail);
+    if form != "JWT" {
+        return Err(malformed("the overall token is not a JWT"));
+    }
+    if tokens.is_empty() || tokens.len() > MAX_DEVICES {
+        return Err(malformed("tokens of no device, or of too many"));
+    }
+    Ok((overall, tokens))
+}
+
+/// All tokens by their names.
+pub(crate) fn tokens(evidence: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    let (overall, tokens) = detached(evidence)?;
+    Ok([("overall".to_owned(), overall)].into_iter().chain(tokens).collect())
 }
 
 /// SHA-256 of each token, from the overall one.

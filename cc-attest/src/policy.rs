@@ -137,6 +137,35 @@ impl Policy {
         }
     }
 
+    /// Holds what a file says against what can be met: versions that are none, processors and architectures that
+    /// are not known.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let floors =
+            [("driver-floor", &self.gpu.driver_floor), ("vbios-floor", &self.gpu.vbios_floor)];
+        for (key, floor) in floors {
+            if let Some(floor) = floor.as_deref().filter(|floor| !version::is_one(floor)) {
+                return Err(format!("`{key}`: `{floor}` is no version like `550.90.07`"));
+            }
+        }
+        let known = |known: &[&str], found: &str, key: &str| match known.contains(&found) {
+            true => Ok(()),
+            false => Err(format!("`{key}`: `{found}` is not known; there are {}", known.join(", "))),
+        };
+        for processor in self.snp.tcb_floor.keys() {
+            known(&["milan", "genoa", "turin"], processor, "tcb-floor")?;
+        }
+        for allowed in &self.gpu.allowed_mismatches {
+            known(&["hopper", "blackwell", "ls10"], &allowed.arch, "allowed-mismatches")?;
+        }
+        match self.tdx.accept_status.is_empty() && self.tdx.require_tcb {
+            true => Err("`accept-status` is empty, and `require-tcb` is set: nothing passes".into()),
+            false => Ok(()),
+        }
+    }
+
     /// SHA-256 over all that the policy says, in one form.
     pub fn digest(&self) -> Digest {
         canonical::digest("privet/cc-attest/policy/v1", self)
@@ -195,6 +224,23 @@ mod tests {
             assert_eq!(profile.as_str().parse(), Ok(profile));
         }
         assert!("gpu".parse::<Profile>().unwrap_err().contains("`gpu-only`"));
+    }
+
+    #[test]
+    fn what_can_never_be_met_is_told() {
+        for (text, word) in [
+            ("[gpu]\ndriver-floor = \"latest\"", "driver-floor"),
+            ("[gpu]\nvbios-floor = \"96.x\"", "vbios-floor"),
+            ("[snp.tcb-floor.naples]\nsnp = 1", "naples"),
+            ("[[gpu.allowed-mismatches]]\narch = \"ampere\"\ndriver = \"1\"\nindices = [1]", "ampere"),
+            ("[tdx]\naccept-status = []", "accept-status"),
+        ] {
+            let policy: Policy = toml::from_str(&format!("profile = \"gpu-cc\"\n{text}")).unwrap();
+            assert!(policy.check().unwrap_err().contains(word), "{text}");
+        }
+        for profile in Profile::ALL {
+            assert_eq!(Policy::named(profile).check(), Ok(()));
+        }
     }
 
     #[test]

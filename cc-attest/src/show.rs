@@ -1,16 +1,23 @@
-//! Every field of evidence, with where it is.
+//! Every field of evidence, with where it is. Nothing is verified.
 
+mod machines;
+mod token;
+
+use serde::Serialize;
+
+use crate::appraisal::Kind;
 use crate::encoding::hex;
 use crate::nvidia::opaque;
 use crate::nvidia::spdm::{MEASUREMENT, Report, SIGNATURE};
 use crate::refusal::Refusal;
 
 /// A field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// Its first byte, from 0.
     pub offset: usize,
     /// How many bytes it takes.
+    #[serde(rename = "length")]
     pub size: usize,
     /// What it is.
     pub name: String,
@@ -30,6 +37,29 @@ impl Row {
     pub fn saying(self, value: impl Into<String>) -> Self {
         Self { value: value.into(), ..self }
     }
+}
+
+/// All fields of a piece of evidence: without a gap, but for tokens, of which header and claims are shown.
+///
+/// # Errors
+/// What its structure is refused for.
+pub fn fields(kind: Kind, body: &[u8]) -> Result<Vec<Row>, Refusal> {
+    match kind {
+        Kind::NvidiaGpu | Kind::NvidiaSwitch => spdm(body),
+        Kind::Snp => machines::snp(body),
+        Kind::Tdx => machines::tdx(body),
+        Kind::Nras => token::nras(body),
+    }
+}
+
+/// Fields one after the other, each of so many bytes.
+fn laid(bytes: &[u8], start: usize, layout: &[(usize, &str)]) -> Vec<Row> {
+    let mut at = start;
+    let row = |(size, name): &(usize, &str)| {
+        at += size;
+        Row::new(bytes, at - size, *size, *name)
+    };
+    layout.iter().map(row).collect()
 }
 
 /// All fields of the report of a GPU or a switch, without a gap.
@@ -92,17 +122,68 @@ mod tests {
     use crate::testing::evidence;
 
     #[test]
-    fn rows_cover_every_byte_of_a_report_once() {
-        for name in ["gh100-545.00-PASS", "gh100-BADSIG", "gb100-575.32", "nvswitch-ls10-PASS"] {
-            let mut bytes = evidence(&format!("nvidia/{name}/report.bin"));
-            bytes.push(0);
-            let rows = spdm(&bytes).unwrap();
+    fn rows_cover_every_byte_once() {
+        for (path, kind) in [
+            ("nvidia/gh100-545.00-PASS/report.bin", Kind::NvidiaGpu),
+            ("nvidia/gh100-BADSIG/report.bin", Kind::NvidiaGpu),
+            ("nvidia/gb100-575.32/report.bin", Kind::NvidiaGpu),
+            ("nvidia/nvswitch-ls10-PASS/report.bin", Kind::NvidiaSwitch),
+            #[cfg(feature = "snp")]
+            ("amd/milan-v2-PASS/report.bin", Kind::Snp),
+            #[cfg(feature = "tdx")]
+            ("intel/tdx-v4-PASS/quote.bin", Kind::Tdx),
+            #[cfg(feature = "tdx")]
+            ("intel/tdx-v4-DEBUG/quote.bin", Kind::Tdx),
+            #[cfg(feature = "tdx")]
+            ("intel/tdx-v5-OUTDATED/quote.bin", Kind::Tdx),
+            #[cfg(feature = "tdx")]
+            ("intel/tdx-v5-1.5ex-PASS/quote.bin", Kind::Tdx),
+        ] {
+            let mut bytes = evidence(path);
+            if kind != Kind::Snp {
+                bytes.push(0);
+            }
+            let rows = fields(kind, &bytes).unwrap();
             let end = rows.iter().fold(0, |at, row| {
-                assert_eq!(row.offset, at, "{name}: {}", row.name);
+                assert_eq!(row.offset, at, "{path}: {}", row.name);
                 at + row.size
             });
-            assert_eq!(end, bytes.len(), "{name}");
+            assert_eq!(end, bytes.len(), "{path}");
+            assert!(fields(kind, &bytes[..100]).is_err());
         }
+    }
+
+    /// Values that were read from the same files by other programs.
+    #[cfg(all(feature = "snp", feature = "tdx"))]
+    #[test]
+    fn values_of_machines_are_where_they_are() {
+        let value = |kind, path: &str, name: &str| {
+            let rows = fields(kind, &evidence(path)).unwrap();
+            rows.iter().find(|row| row.name == name).unwrap().value.clone()
+        };
+        let debug = "amd/milan-DEBUG/report.bin";
+        assert!(value(Kind::Snp, debug, "guest policy").starts_with("0xb0000: "));
+        assert!(value(Kind::Snp, debug, "guest policy").contains("debug"));
+        assert!(value(Kind::Snp, debug, "report data").starts_with("0102030405000000"));
+        let debug = "intel/tdx-v4-DEBUG/quote.bin";
+        assert!(value(Kind::Tdx, debug, "TD attributes").starts_with("01"));
+        let chain = value(Kind::Tdx, "intel/tdx-v4-PASS/quote.bin", "certificates");
+        assert!(chain.starts_with("-----BEGIN CERTIFICATE-----"));
+    }
+
+    #[test]
+    fn header_and_claims_of_a_token_are_shown() {
+        let bytes = evidence("nvidia/nras/gpu_detached_eat.json");
+        let rows = fields(Kind::Nras, &bytes).unwrap();
+        let value = |name: &str| &rows.iter().find(|row| row.name == name).unwrap().value;
+        assert_eq!(value("overall: header alg"), "\"ES384\"");
+        assert_eq!(value("overall: claim exp"), "1749605458");
+        assert_eq!(value("GPU-0: claim measres"), "\"success\"");
+        for row in &rows {
+            let text = &bytes[row.offset..row.offset + row.size];
+            assert!(text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)));
+        }
+        assert!(fields(Kind::Nras, b"[]").is_err());
     }
 
     #[test]

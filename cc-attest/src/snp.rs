@@ -34,7 +34,7 @@ const S: std::ops::Range<usize> = 0x2a0 + 120..0x2a0 + 144;
 const ECDSA: u32 = 1;
 
 /// Reads a report; the bytes that the format leaves unused must be zero.
-fn parse(bytes: &[u8]) -> Result<AttestationReport, Refusal> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<AttestationReport, Refusal> {
     let long = format!("{} bytes, a report has {REPORT}", bytes.len());
     match bytes.len() {
         0..REPORT => return Err(Refusal::new(Code::Malformed, long)),

@@ -10,7 +10,7 @@
 //! is known; whether that is refused is policy's (`require-tcb`).
 
 mod collateral;
-mod quote;
+pub(crate) mod quote;
 #[cfg(test)]
 mod tests;
 

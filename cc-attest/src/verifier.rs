@@ -245,12 +245,12 @@ impl Verifier {
 
     #[cfg(not(feature = "snp"))]
     fn snp(&self, _: &Evidence, _: &Expected, _: SystemTime) -> (Vec<Device>, Vec<Refusal>) {
-        not_built("SEV-SNP")
+        (Vec::new(), vec![Refusal::not_built("SEV-SNP")])
     }
 
     #[cfg(not(feature = "tdx"))]
     fn tdx(&self, _: &Evidence, _: &Expected, _: SystemTime) -> (Vec<Device>, Vec<Refusal>) {
-        not_built("TDX")
+        (Vec::new(), vec![Refusal::not_built("TDX")])
     }
 
     fn nras(
@@ -264,10 +264,4 @@ impl Verifier {
             Err(refusal) => (Vec::new(), vec![refusal]),
         }
     }
-}
-
-#[cfg(not(all(feature = "snp", feature = "tdx")))]
-fn not_built(kind: &str) -> (Vec<Device>, Vec<Refusal>) {
-    let detail = format!("this program was built without {kind}");
-    (Vec::new(), vec![Refusal::new(Code::UnsupportedArch, detail)])
 }

@@ -50,9 +50,8 @@ enum Command {
     Dp(cmd::dp::Command),
     #[command(subcommand)]
     Psi(cmd::psi::Command),
-    /// Attestation evidence. Not built in this version.
-    #[command(hide = true)]
-    Attest(cmd::not_built::Args),
+    #[command(subcommand)]
+    Attest(cmd::attest::Command),
 }
 
 fn main() -> ExitCode {
@@ -85,7 +84,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => cmd::bench::main(&command, &out),
         Command::Dp(command) => cmd::dp::main(&command, &out),
         Command::Psi(command) => cmd::psi::main(&command, &out),
-        Command::Attest(_) => cmd::not_built::main("attest"),
+        Command::Attest(command) => cmd::attest::main(&command, &out),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

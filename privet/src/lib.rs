@@ -25,6 +25,7 @@
 //! assert!(program.is_ok());
 //! ```
 
+mod attest;
 mod attestation;
 mod curve;
 mod inspect;
@@ -38,6 +39,9 @@ mod template;
 mod workload;
 mod workspace;
 
+pub use attest::{
+    EvidenceError, EvidenceOptions, ShownPiece, evidence_policy, show_evidence, verify_evidence,
+};
 pub use curve::{Bought, buy};
 pub use inspect::{
     DryRun, Explain, InspectError, budget, check, dry_run, explain_job, reset_budget,
@@ -54,6 +58,7 @@ pub use statistics::{ColumnAnswer, Histogram};
 pub use template::{TEMPLATES, Template, TemplateError, init};
 pub use workload::Builtin;
 
+pub use privet_cc_attest as cc_attest;
 pub use privet_core as core;
 pub use privet_dp as dp;
 pub use privet_gate as gate;

@@ -18,6 +18,11 @@ pub(super) fn older(found: &str, floor: &str) -> Option<bool> {
     Some(found < floor)
 }
 
+/// Whether a text is a version.
+pub(super) fn is_one(text: &str) -> bool {
+    older(text, "0").is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

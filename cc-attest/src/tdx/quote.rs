@@ -22,7 +22,7 @@ const ENCLAVE: u16 = 6;
 const DATA: std::ops::Range<usize> = 320..384;
 
 /// Reads a quote and its report. After it there may be zeros, which drivers leave in their buffers.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Quote, TDReport10), Refusal> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Quote, TDReport10), Refusal> {
     let malformed = |detail: &str| Refusal::new(Code::Malformed, detail);
     if bytes.len() > MAX_QUOTE {
         let detail = format!("a quote of {} bytes, at most {MAX_QUOTE}", bytes.len());

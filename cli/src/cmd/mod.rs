@@ -1,5 +1,6 @@
 //! A file a verb.
 
+pub(crate) mod attest;
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod budget;
@@ -7,7 +8,6 @@ pub(crate) mod dp;
 pub(crate) mod filters;
 pub(crate) mod init;
 pub(crate) mod kit;
-pub(crate) mod not_built;
 pub(crate) mod policy;
 pub(crate) mod psi;
 pub(crate) mod run;
