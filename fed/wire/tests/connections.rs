@@ -23,6 +23,14 @@ struct Remembers {
 
 #[tonic::async_trait]
 impl Service for Remembers {
+    fn attest(
+        &self,
+        _: &Peer,
+        _: privet_wire::Attest<'_>,
+    ) -> Result<privet_wire::Attested, Reason> {
+        Ok(privet_wire::Attested::default())
+    }
+
     fn join(&self, peer: &Peer) -> Result<Offer, Reason> {
         self.roster.judge(Moment::Join, peer)?;
         self.joined.lock().unwrap().push(peer.clone());

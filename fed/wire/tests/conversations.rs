@@ -57,6 +57,14 @@ impl Carrier {
 
 #[tonic::async_trait]
 impl Service for Carrier {
+    fn attest(
+        &self,
+        _: &Peer,
+        _: privet_wire::Attest<'_>,
+    ) -> Result<privet_wire::Attested, Reason> {
+        Ok(privet_wire::Attested::default())
+    }
+
     fn join(&self, _: &Peer) -> Result<Offer, Reason> {
         Err(Reason::new(Code::NotAdmitted, ""))
     }
