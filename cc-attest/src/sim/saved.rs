@@ -130,3 +130,44 @@ impl Source for SavedDevice {
         shown().map_err(|error| Unavailable(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::appraisal::Verdict;
+    use crate::policy::{Policy, Profile};
+    use crate::testing::report_data;
+    use crate::verifier::{Expected, Verifier};
+
+    #[test]
+    fn a_saved_device_is_the_same_one_until_its_firmware_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let vendor = Vendor::new().unwrap();
+        let policy = Policy { allow_simulated: true, ..Policy::named(Profile::GpuOnly) };
+        let mut verifier = Verifier::new(policy);
+        for (name, bytes) in vendor.files().unwrap() {
+            verifier.add(name, &bytes).unwrap();
+        }
+        let now = UNIX_EPOCH + Duration::from_secs(1_795_651_200);
+        let path = folder.path().join("device.json");
+        vendor.device(&path, Some(2)).unwrap();
+        let mut names = Vec::new();
+        for _ in 0..2 {
+            let device = SavedDevice::at(path.clone());
+            for number in 0..4 {
+                let data = report_data(number);
+                let bundle = device.collect(&data).unwrap();
+                let appraisal = verifier.appraise(&bundle, &Expected::Data(data), now);
+                let good = if number < 2 { Verdict::Warning } else { Verdict::Contraindicated };
+                assert_eq!(appraisal.verdict, good, "{number}: {:?}", appraisal.refusals);
+                names.push(appraisal.devices[0].ueid.clone().unwrap());
+            }
+        }
+        names.dedup();
+        assert_eq!(names.len(), 1);
+        std::fs::write(&path, "{}").unwrap();
+        assert!(SavedDevice::at(path).collect(&report_data(0)).is_err());
+    }
+}
