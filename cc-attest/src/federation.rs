@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use privet_core::admission::{Admission, Attester, CertificateOnly, MAX_EVIDENCE, Moment, Peer};
+use privet_core::admission::{
+    Admission, Attester, CertificateOnly, MAX_EVIDENCE, Moment, Peer, Unproved,
+};
 use privet_core::audit::{Audit, AuditEntry};
 use privet_core::clock::Clock;
 use privet_core::{Code, Reason, Refusal as Told, Stage};
@@ -71,13 +73,15 @@ struct Proved {
     at: SystemTime,
     /// From then on it is asked again: some time before it would be too old, other each time.
     due: SystemTime,
+    /// Whether it was to be proved anew since.
+    stale: bool,
 }
 
 impl Proved {
     /// A clock that went back makes it as old as one that went too far.
     fn current(&self, peer: &Peer, max_age: Duration, now: SystemTime) -> bool {
         let young = now.duration_since(self.at).is_ok_and(|age| age <= max_age);
-        young && self.key == peer.key && self.exporter == peer.exporter
+        young && !self.stale && self.key == peer.key && self.exporter == peer.exporter
     }
 }
 
@@ -121,12 +125,13 @@ impl Attested {
         challenge: &[u8; 32],
         evidence: &[u8],
         now: SystemTime,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Unproved> {
         if evidence.is_empty() || evidence.len() > MAX_EVIDENCE {
             let detail = "no evidence, or more than there can be";
-            return Err(Reason::new(Code::NotAttested, detail));
+            return Err(Unproved::Refused(Reason::new(Code::NotAttested, detail)));
         }
-        let bundle = Bundle::decode(evidence).map_err(|refusal| not_attested(&refusal))?;
+        let bundle = Bundle::decode(evidence)
+            .map_err(|refusal| Unproved::Refused(not_attested(&refusal)))?;
         let binding = Binding {
             role: self.role,
             challenge: *challenge,
@@ -139,8 +144,10 @@ impl Attested {
         for verifier in &self.verifiers {
             let appraisal = verifier.appraise(&bundle, &expected, now);
             let judged = content(verifier, &appraisal);
-            self.note(peer, job, challenge, verifier, &appraisal, &bundle, &judged, now)?;
-            judged?;
+            let noted =
+                self.note(peer, job, challenge, verifier, &appraisal, &bundle, &judged, now);
+            judged.map_err(Unproved::Refused)?;
+            noted.map_err(Unproved::Again)?;
         }
         Ok(())
     }
@@ -265,22 +272,23 @@ impl Admission for Attested {
         job: &str,
         challenge: &[u8; 32],
         evidence: &[u8],
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Unproved> {
         let now = self.clock.now();
-        // Whatever comes of it, neither the challenge nor what was proved before is good any more.
-        let taken = {
-            let mut state = self.lock();
-            state.admitted.remove(&peer.name);
-            state.challenges.take(&peer.name, &peer.exporter, challenge, now)
-        };
-        taken.map_err(|refusal| not_attested(&refusal))?;
-        self.appraise(peer, job, challenge, evidence, now)?;
+        let taken = self.lock().challenges.take(&peer.name, &peer.exporter, challenge, now);
+        taken.map_err(|refusal| Unproved::Again(not_attested(&refusal)))?;
+        let appraised = self.appraise(peer, job, challenge, evidence, now);
+        if let Err(Unproved::Refused(_)) = &appraised {
+            // What it proved before is good no more.
+            self.lock().admitted.remove(&peer.name);
+        }
+        appraised?;
         let proved = Proved {
             key: peer.key,
             exporter: peer.exporter,
             job: job.to_owned(),
             at: now,
             due: self.ask_again(now),
+            stale: false,
         };
         self.lock().admitted.insert(peer.name.clone(), proved);
         Ok(())
@@ -289,12 +297,15 @@ impl Admission for Attested {
     fn due(&self, peer: &Peer) -> bool {
         let now = self.clock.now();
         !self.verifiers.is_empty()
-            && self.lock().admitted.get(&peer.name).is_none_or(|proved| now >= proved.due)
+            && self
+                .lock()
+                .admitted
+                .get(&peer.name)
+                .is_none_or(|proved| proved.stale || now >= proved.due)
     }
 
     fn renew(&self) {
-        let now = self.clock.now();
-        self.lock().admitted.values_mut().for_each(|proved| proved.due = now);
+        self.lock().admitted.values_mut().for_each(|proved| proved.stale = true);
     }
 }
 

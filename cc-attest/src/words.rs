@@ -53,9 +53,11 @@ impl Appraisal {
             let name = device.called();
             let skipped = |check: &&Check| check.ok.is_none() && applies(device, check.name);
             open.extend(
-                device.checks.iter().filter(skipped).map(|check| {
-                    format!("{name}: {} ({})", check.name.open(), check.detail)
-                }),
+                device
+                    .checks
+                    .iter()
+                    .filter(skipped)
+                    .map(|check| format!("{name}: {} ({})", check.name.open(), check.detail)),
             );
             if device.simulated {
                 open.push(format!("{name}: that there is any such hardware: it is software"));

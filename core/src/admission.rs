@@ -61,16 +61,17 @@ pub trait Admission: Send + Sync {
     /// Takes a peer's answer to a challenge, which is spent by it.
     ///
     /// # Errors
-    /// When the answer does not prove what is asked, or nothing was asked.
+    /// When the answer does not prove what is asked, or it could not be looked at.
     fn prove(
         &self,
         peer: &Peer,
         job: &str,
         challenge: &[u8; 32],
         evidence: &[u8],
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Unproved> {
         let _ = (peer, job, challenge, evidence);
-        Err(Reason::new(Code::NotAttested, "an answer to a challenge that was never posed"))
+        let detail = "an answer to a challenge that was never posed";
+        Err(Unproved::Again(Reason::new(Code::NotAttested, detail)))
     }
 
     /// Whether a peer is to prove itself anew before it goes on, though it may still take part.
@@ -81,6 +82,25 @@ pub trait Admission: Send + Sync {
 
     /// Has every peer prove itself anew before it goes on.
     fn renew(&self) {}
+}
+
+/// Why an answer proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unproved {
+    /// It was looked at, and does not hold.
+    Refused(Reason),
+    /// It was not looked at: it came too late or over another connection, or the result could not be kept. That
+    /// says nothing of the peer, which may be asked again.
+    Again(Reason),
+}
+
+impl Unproved {
+    /// Why.
+    pub fn reason(self) -> Reason {
+        match self {
+            Unproved::Refused(reason) | Unproved::Again(reason) => reason,
+        }
+    }
 }
 
 /// What a peer has to prove.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use privet_core::admission::{Required, Shown};
+use privet_core::{Code, Reason};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::job::parse_duration;
+use crate::job::{Job, parse_duration};
 
 /// How old evidence may get where a file does not say.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -40,6 +41,26 @@ pub struct Attested {
 }
 
 impl Attested {
+    /// Whether a job demands of its sites what this wants of them, at least as strictly.
+    pub(crate) fn demanded_by(&self, job: &Job) -> Result<(), Reason> {
+        let demanded = job.attested.as_ref();
+        let lax = |demanded: &DemandAttested| {
+            demanded.allow_simulated && !self.allow_simulated || demanded.max_age > self.max_age
+        };
+        let missing = self.sites.iter().find(|profile| {
+            demanded.is_none_or(|demanded| !demanded.sites.contains(profile) || lax(demanded))
+        });
+        match missing {
+            None => Ok(()),
+            Some(profile) => {
+                let detail = format!(
+                    "the rule wants every site to fit `{profile}`, and the job's [demand] does not, or is laxer"
+                );
+                Err(Reason::new(Code::NotAttested, detail))
+            }
+        }
+    }
+
     /// What the server has to prove; `None` where nothing.
     pub fn of_server(&self) -> Option<Required> {
         (!self.server.is_empty()).then(|| Required {

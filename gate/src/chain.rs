@@ -19,7 +19,6 @@ use privet_core::seal::Terms;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 
-use crate::attestation::DemandAttested;
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
@@ -358,20 +357,7 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
         return refuse(Code::RoundsMax, detail);
     }
     if let Some(attested) = &rule.attested {
-        let demanded = job.attested.as_ref();
-        let lax = |demanded: &DemandAttested| {
-            demanded.allow_simulated && !attested.allow_simulated
-                || demanded.max_age > attested.max_age
-        };
-        let missing = attested.sites.iter().find(|profile| {
-            demanded.is_none_or(|demanded| !demanded.sites.contains(profile) || lax(demanded))
-        });
-        if let Some(profile) = missing {
-            let detail = format!(
-                "the rule wants every site to fit `{profile}`, and the job's [demand] does not, or is laxer"
-            );
-            return refuse(Code::NotAttested, detail);
-        }
+        attested.demanded_by(job)?;
     }
     if rule.protect.is_none() && job.protect.is_some() && !rule.allow_job_protection {
         let detail = "the job asks for sealing, and the rule does not allow it to";

@@ -23,6 +23,7 @@ use privet_crypto::{Reader, Writer};
 use privet_store::{Store, StoreError, Table};
 
 pub(crate) use self::noise::Noise;
+use crate::attestation::Attested;
 use crate::filter_use::FilterUse;
 use crate::job::{Job, Offer};
 use crate::policy::{Dataset, Policy};
@@ -58,6 +59,8 @@ pub struct PsiRule {
     pub min_intersection: u64,
     /// The largest share of this site's items of which anything may be told.
     pub max_fraction: f64,
+    /// What peers must prove.
+    pub attested: Option<Attested>,
     /// Runs with each peer in a window.
     pub runs: u32,
     /// The window.
@@ -110,6 +113,9 @@ pub(crate) fn admitted(
     let keys = |rule: &PsiRule| rule.columns.as_ref().is_none_or(|keys| *keys == wanted.columns);
     let fit: Vec<PsiRule> =
         of.iter().filter(|rule| shows(rule) && keys(rule)).map(|rule| (*rule).clone()).collect();
+    if let Some(attested) = fit.first().and_then(|rule| rule.attested.as_ref()) {
+        attested.demanded_by(job)?;
+    }
     if !fit.is_empty() {
         return Ok((dataset.clone(), fit));
     }
@@ -393,7 +399,12 @@ impl Guard for Limits {
             |peer: &u64| ITEM_BYTES.saturating_mul(own.saturating_add(*peer).saturating_add(4096));
         let more = peers.iter().map(items).fold(0, u64::saturating_add);
         self.allowed.fetch_add(more, Ordering::SeqCst);
-        Ok(Bounds { least, most: (self.rule.max_fraction * own as f64) as u64 })
+        // A bound on all of them would tell whoever counts how many there are, whatever the set is padded to.
+        let most = match self.rule.max_fraction {
+            whole if whole >= 1.0 => u64::MAX,
+            share => (share * own as f64) as u64,
+        };
+        Ok(Bounds { least, most })
     }
 
     fn noise(&self) -> f64 {
@@ -466,6 +477,7 @@ mod tests {
             out: Vec::new(),
             min_intersection: 10,
             max_fraction: 0.5,
+            attested: None,
             runs: 2,
             window: Window::Days(30),
             line: 9,

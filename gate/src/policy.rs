@@ -24,7 +24,7 @@ use crate::attestation::{Attest, Attested};
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::intersection::PsiRule;
-use crate::job::Job;
+use crate::job::{Job, Work};
 
 /// Said where every peer that the federation's CA certified counts under a seal.
 pub const CA_TRUSTED: &str = "ca-trusted";
@@ -301,16 +301,28 @@ pub enum Weight {
 }
 
 impl Policy {
-    /// What the server has to prove before it may offer a job, where every rule asks for that.
+    /// What the server has to prove before it may offer a job: what every rule and every `[[psi]]` asks, as the laxest
+    /// of them does. What the job's own rule asks is looked at once the job is known.
     pub fn attested_before_join(&self) -> Option<Required> {
-        let all = !self.rules.is_empty() && self.psi.is_empty();
-        let asks = |rule: &Rule| rule.attested.as_ref().is_some_and(|a| !a.server.is_empty());
-        let first = self.rules.first().filter(|_| all && self.rules.iter().all(asks))?;
-        first.attested.as_ref()?.of_server()
+        let rules = self.rules.iter().map(|rule| rule.attested.as_ref());
+        let asked = rules.chain(self.psi.iter().map(|rule| rule.attested.as_ref()));
+        let all: Vec<Required> =
+            asked.map(|asked| asked.and_then(Attested::of_server)).collect::<Option<_>>()?;
+        let lax = all.iter().cloned().reduce(|mut lax, next| {
+            lax.profiles.retain(|profile| next.profiles.contains(profile));
+            lax.max_age = lax.max_age.max(next.max_age);
+            lax.allow_simulated |= next.allow_simulated;
+            lax
+        })?;
+        (!lax.profiles.is_empty()).then_some(lax)
     }
 
-    /// What the rule that a job falls under asks its peers to prove.
+    /// What the rule that a job falls under, or the first `[[psi]]` that admits it, asks its peers to prove.
     pub fn attested_of(&self, job: &Job, kind: DataKind, submitter: &str) -> Option<Attested> {
+        if let Work::Intersection(wanted) = &job.work {
+            let (_, rules) = crate::intersection::admitted(self, job, wanted).ok()?;
+            return rules.into_iter().find_map(|rule| rule.attested);
+        }
         let task = job.workflow().task();
         let (dataset, job) = (job.dataset.as_str(), job.name.as_str());
         self.rule(&Asked { task, dataset, kind, job, submitter })?.attested.clone()

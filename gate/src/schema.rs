@@ -62,12 +62,7 @@ pub fn schema(registry: &Registry) -> Value {
                 })),
                 "allow-job-protection": { "type": "boolean", "default": true },
                 "require": object(&[], json!({
-                    "attested": object(&[], json!({
-                        "server": { "type": "array", "items": { "type": "string" } },
-                        "sites": { "type": "array", "items": { "type": "string" } },
-                        "max-age": text("For example 10m"),
-                        "allow-simulated": { "type": "boolean", "default": false },
-                    })),
+                    "attested": attested(),
                     "rounds-max": { "type": "integer", "minimum": 1 },
                 })),
                 "metrics": object(&[], json!({
@@ -90,6 +85,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "min-intersection": { "type": "integer", "minimum": 0 },
                     "max-fraction": { "type": "number", "minimum": 0, "maximum": 1 },
                     "out": { "type": "array", "items": { "type": "object" } },
+                    "require": object(&[], json!({ "attested": attested() })),
                     "runs": object(&["max", "window"], json!({
                         "max": { "type": "integer", "minimum": 0 },
                         "window": text("For example 30d"),
@@ -98,6 +94,19 @@ pub fn schema(registry: &Registry) -> Value {
             ) },
         },
     })
+}
+
+/// `require.attested`.
+fn attested() -> Value {
+    object(
+        &[],
+        json!({
+            "server": { "type": "array", "items": { "type": "string" } },
+            "sites": { "type": "array", "items": { "type": "string" } },
+            "max-age": text("For example 10m"),
+            "allow-simulated": { "type": "boolean", "default": false },
+        }),
+    )
 }
 
 fn object(required: &[&str], properties: Value) -> Value {

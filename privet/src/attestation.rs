@@ -35,11 +35,14 @@ fn invalid(detail: String) -> Reason {
 /// The policy that a profile's name stands for: a file of this name, or one that is built in.
 fn policy(name: &str, folders: &[&Path], allow_simulated: bool) -> Result<Policy, Reason> {
     for folder in folders {
-        let Ok(text) = std::fs::read_to_string(folder.join(format!("{name}.toml"))) else {
-            continue;
+        let text = match std::fs::read_to_string(folder.join(format!("{name}.toml"))) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(invalid(format!("{name}.toml: {}", error.kind()))),
         };
         let read: Policy = toml::from_str(&text)
             .map_err(|error| invalid(format!("{name}.toml: {}", error.message())))?;
+        read.check().map_err(|why| invalid(format!("{name}.toml: {why}")))?;
         let allow_simulated = allow_simulated && read.allow_simulated;
         return Ok(Policy { allow_simulated, ..read });
     }
@@ -85,11 +88,13 @@ fn source(shown: Shown, folder: &Path, kit: &Path) -> Box<dyn Source> {
 /// What a policy asks its server to fit, and is no profile.
 pub(crate) fn check(policy: &privet_gate::Policy) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for rule in &policy.rules {
-        let Some(attested) = &rule.attested else { continue };
+    let rules = policy.rules.iter().map(|rule| (&rule.attested, rule.span.clone()));
+    let sections = policy.psi.iter().map(|rule| (&rule.attested, 0..0));
+    for (attested, span) in rules.chain(sections) {
+        let Some(attested) = attested else { continue };
         for name in &attested.server {
             if let Err(reason) = self::policy(name, &[&policy.attest.folder], false) {
-                let finding = policy.source.error("invalid", reason.detail, rule.span.clone());
+                let finding = policy.source.error("invalid", reason.detail, span.clone());
                 findings.push(finding.help("see docs/attestation.md"));
             }
         }

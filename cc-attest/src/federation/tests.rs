@@ -86,7 +86,7 @@ impl Case {
     fn exchange(&self, job: &str) -> Result<(), Reason> {
         let challenge = self.admission.challenge(&peer(), job)?.expect("nothing is asked");
         let evidence = self.prover.attest(&server(), job, &challenge)?;
-        self.admission.prove(&peer(), job, &challenge, &evidence)
+        self.admission.prove(&peer(), job, &challenge, &evidence).map_err(Unproved::reason)
     }
 
     fn judge(&self, moment: Moment) -> bool {
@@ -96,6 +96,22 @@ impl Case {
 
 const ALL: [Moment; 5] =
     [Moment::Join, Moment::Job, Moment::Periodic, Moment::KeyShare, Moment::Leave];
+
+/// Why evidence was refused that was looked at.
+fn refused(result: Result<(), Unproved>) -> String {
+    match result {
+        Err(Unproved::Refused(reason)) => why(Err(reason)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Why it was not looked at.
+fn again(result: Result<(), Unproved>) -> String {
+    match result {
+        Err(Unproved::Again(reason)) => why(Err(reason)),
+        other => panic!("{other:?}"),
+    }
+}
 
 fn why(result: Result<(), Reason>) -> String {
     let reason = result.unwrap_err();
@@ -135,7 +151,7 @@ fn evidence_is_of_one_connection_one_job_and_one_role() {
     ] {
         let challenge = case.admission.challenge(&peer(), "run").unwrap().unwrap();
         let evidence = answer(own_key, exporter, role, job, &challenge);
-        let told = why(case.admission.prove(&peer(), "run", &challenge, &evidence));
+        let told = refused(case.admission.prove(&peer(), "run", &challenge, &evidence));
         assert!(told.contains("NonceMismatch"), "{told}");
         assert!(!case.judge(Moment::Job));
     }
@@ -143,7 +159,7 @@ fn evidence_is_of_one_connection_one_job_and_one_role() {
     let evidence = answer(SITE, EXPORTER, Role::Site, "run", &challenge);
     // Another peer with this answer, and this peer over another connection.
     for other in [Peer { name: "south".into(), ..peer() }, Peer { exporter: [7; 32], ..peer() }] {
-        let told = why(case.admission.prove(&other, "run", &challenge, &evidence));
+        let told = again(case.admission.prove(&other, "run", &challenge, &evidence));
         assert!(told.contains("Challenge"), "{told}");
     }
 }
@@ -152,19 +168,20 @@ fn evidence_is_of_one_connection_one_job_and_one_role() {
 #[test]
 fn answers_are_taken_once_and_in_time() {
     let case = case(Profile::GpuOnly, true, 99);
-    let told = why(case.admission.prove(&peer(), "run", &[5; 32], b"x"));
+    let told = again(case.admission.prove(&peer(), "run", &[5; 32], b"x"));
     assert!(told.contains("ChallengeUnknown"), "{told}");
     let challenge = case.admission.challenge(&peer(), "run").unwrap().unwrap();
     let evidence = case.prover.attest(&server(), "run", &challenge).unwrap();
     case.admission.prove(&peer(), "run", &challenge, &evidence).unwrap();
-    let told = why(case.admission.prove(&peer(), "run", &challenge, &evidence));
+    let told = again(case.admission.prove(&peer(), "run", &challenge, &evidence));
     assert!(told.contains("ChallengeReused"), "{told}");
-    // Whoever plays an answer again has to prove itself anew.
-    assert!(!case.judge(Moment::Job));
+    // What was proved before stays good: somebody else may have played it.
+    assert!(case.judge(Moment::Job));
+    case.admission.renew();
     let challenge = case.admission.challenge(&peer(), "run").unwrap().unwrap();
     let evidence = case.prover.attest(&server(), "run", &challenge).unwrap();
     case.clock.0.fetch_add(61, Ordering::SeqCst);
-    let told = why(case.admission.prove(&peer(), "run", &challenge, &evidence));
+    let told = again(case.admission.prove(&peer(), "run", &challenge, &evidence));
     assert!(told.contains("ChallengeExpired"), "{told}");
 }
 
@@ -187,9 +204,10 @@ fn what_was_proved_grows_old_and_is_asked_for_before() {
     // Another connection has proved nothing.
     let again = Peer { exporter: [8; 32], ..peer() };
     assert!(case.admission.judge(Moment::Job, &again).is_err());
-    // When all are to prove anew, what they have proved stays good until they are asked.
+    // When all are to prove anew, nothing that was proved before is good any more.
     case.admission.renew();
-    assert!(case.admission.due(&peer()) && case.judge(Moment::Job));
+    assert!(case.admission.due(&peer()));
+    assert_eq!(ALL.map(|moment| case.judge(moment)), [false, false, false, false, true]);
     assert!(case.admission.challenge(&peer(), "run").unwrap().is_some());
 }
 
@@ -240,7 +258,7 @@ fn what_is_not_shown_is_refused() {
     let case = case(Profile::GpuOnly, true, 99);
     for evidence in [vec![], vec![0; MAX_EVIDENCE + 1], vec![7; 100], Bundle::default().encode()] {
         let challenge = case.admission.challenge(&peer(), "run").unwrap().unwrap();
-        why(case.admission.prove(&peer(), "run", &challenge, &evidence));
+        refused(case.admission.prove(&peer(), "run", &challenge, &evidence));
         assert!(!case.judge(Moment::Job));
     }
 }

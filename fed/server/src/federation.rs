@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use privet_core::admission::{Attestation, Moment, Peer, admit};
+use privet_core::admission::{Attestation, Moment, Peer, Unproved, admit};
 use privet_core::aggregate::Aggregator;
 use privet_core::channel::MAX_FRAME;
 use privet_core::{Code, Reason, Stage};
@@ -522,8 +522,18 @@ impl Federation {
             return refuse("evidence for another run");
         }
         if let Some((to, evidence)) = asked.answer {
-            admission.prove(peer, asked.job, &to, evidence)?;
-            return Ok(Attested::default());
+            return match admission.prove(peer, asked.job, &to, evidence) {
+                Ok(()) => Ok(Attested::default()),
+                Err(Unproved::Refused(reason)) => {
+                    self.quarantine(peer, asked.job, &reason);
+                    Err(reason)
+                }
+                // Late, or over another connection: that is nobody's fault.
+                Err(Unproved::Again(_)) => {
+                    let challenge = admission.challenge(peer, asked.job)?;
+                    Ok(Attested { evidence: None, challenge })
+                }
+            };
         }
         let evidence = match (asked.challenge, attester) {
             (None, _) => None,

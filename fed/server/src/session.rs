@@ -135,7 +135,7 @@ mod tests {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     if let Some(frame) = shared.0.asked(&peer.name) {
-                        shared.reply(&peer, &frame.id().bytes(), Ok(vec![1].into()));
+                        shared.reply(&peer, &frame.id().bytes(), Ok(vec![1].into())).unwrap();
                     }
                 }
             });

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use privet_core::admission::{Attestation, Moment, Required};
+use privet_core::admission::{Attestation, Moment, Required, Unproved};
 use privet_core::clock::Clock;
 use privet_core::executor::{Executor, TaskResult};
 use privet_core::filter::Cancel;
@@ -131,6 +131,7 @@ pub async fn run(
     let attestation = open_attestation(&parts, folder, &identity, &gate, required)?;
     let mut agent = Agent {
         attestation,
+        run: String::new(),
         folder: folder.to_path_buf(),
         store,
         identity: identity.clone(),
@@ -166,6 +167,8 @@ fn open_attestation(
 
 struct Agent<'a> {
     attestation: Attestation,
+    /// The run that evidence is for; empty before there is one.
+    run: String,
     folder: PathBuf,
     store: Store,
     identity: Identity,
@@ -177,7 +180,11 @@ struct Agent<'a> {
     observer: &'a mut (dyn FnMut(&Event) + Send),
 }
 
-/// A call that is tried again while the server cannot be reached.
+/// Times that an exchange of evidence is begun anew where it was not looked at.
+const EXCHANGES: u32 = 4;
+
+/// A call that is tried again while the server cannot be reached; over another connection only after both ends have
+/// proved themselves on it.
 macro_rules! patiently {
     ($agent:ident, $call:expr) => {{
         let since = Instant::now();
@@ -190,6 +197,11 @@ macro_rules! patiently {
                     ($agent.observer)(&Event::Retrying(why));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(2));
+                    match $agent.exchange().await {
+                        Ok(Ok(())) | Err(WireError::Unreachable(_)) => {}
+                        Ok(Err(reason)) => break Err(WireError::Refused(reason.code)),
+                        Err(error) => break Err(error),
+                    }
                 }
                 other => break other,
             }
@@ -210,6 +222,8 @@ impl Agent<'_> {
                 return Ok(Ended::Refused(refusal));
             }
         };
+        // Taken once: another connection may be to a server of another name.
+        self.submitter = Some(self.submitter());
         let kind = parts.workload.promise(&job).map_or(DataKind::Psi, |promise| promise.kind);
         let rule = self.gate.policy().attested_of(&job, kind, &self.submitter());
         let required = rule.as_ref().and_then(Attested::of_server);
@@ -246,10 +260,16 @@ impl Agent<'_> {
                     }
                 }
                 Next::Frame(frame) => {
+                    if let Err(reason) = self.renewed(&offer.run).await? {
+                        return self.unattested(reason, Stage::KeyShare, Some(&job)).await;
+                    }
                     let answered = tokio::task::block_in_place(|| lane.frame(&frame));
                     self.reply(&frame, answered, &job).await?;
                 }
                 Next::Task(head, body) => {
+                    if let Err(reason) = self.renewed(&offer.run).await? {
+                        return self.unattested(reason, Stage::Job, Some(&job)).await;
+                    }
                     executor = self.answer(&lane, executor, &head, body, &job, &offer.run).await?;
                 }
             }
@@ -289,6 +309,9 @@ impl Agent<'_> {
         };
         (self.observer)(&Event::Joined("psi".to_owned()));
         loop {
+            if let Err(reason) = self.renewed(&offer.run).await? {
+                return self.unattested(reason, Stage::Job, Some(&job.name)).await;
+            }
             let Some(next) = self.next(passage.ready(), 0).await? else {
                 return Ok(Ended::Cancelled);
             };
@@ -328,55 +351,91 @@ impl Agent<'_> {
 
     /// Has the server prove what it runs, if this site asks for that, and then proves it itself, if the server does.
     /// A refusal of either is no failure of the site.
-    async fn attest(&mut self, job: &str) -> Result<Result<(), Reason>, SiteError> {
-        // The first question also makes the connection that all of it is bound to.
-        let (_, mut asked) = match patiently!(self, self.client.ask_to_attest(job, None)) {
-            Ok(answered) => answered,
-            Err(WireError::Refused(code)) => return Ok(Err(refused_by_server(code))),
-            Err(error) => return Err(error.into()),
+    async fn attest(&mut self, run: &str) -> Result<Result<(), Reason>, SiteError> {
+        run.clone_into(&mut self.run);
+        let since = Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.exchange().await {
+                Err(WireError::Unreachable(why))
+                    if since.elapsed() < PATIENCE && !self.cancel.is_cancelled() =>
+                {
+                    (self.observer)(&Event::Retrying(why));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// The same once, over a connection that nothing else goes over before, and no other after.
+    async fn exchange(&mut self) -> Result<Result<(), Reason>, WireError> {
+        for _ in 0..EXCHANGES {
+            if let Some(done) = self.exchange_once().await? {
+                return Ok(done);
+            }
+        }
+        let detail = "evidence came too late each time, or could not be kept";
+        Ok(Err(Reason::new(Code::NotAttested, detail)))
+    }
+
+    /// `None` where evidence was not looked at, so that it may be tried again.
+    async fn exchange_once(&mut self) -> Result<Option<Result<(), Reason>>, WireError> {
+        let (client, run) = (self.client.clone(), self.run.clone());
+        let refused = |reason| Ok(Some(Err(reason)));
+        // The first question makes the connection that all of it is bound to.
+        client.release();
+        let first = client.ask_to_attest(&run, None).await;
+        client.hold();
+        let mut asked = match first {
+            Ok((_, asked)) => asked,
+            Err(WireError::Refused(code)) => return refused(refused_by_server(code)),
+            Err(error) => return Err(error),
         };
         let Attestation { admission, attester } = self.attestation.clone();
-        let lost = || Reason::new(Code::NotAttested, "the connection changed in between");
-        let Some(server) = self.client.server() else { return Ok(Err(lost())) };
-        let posed = match admission.challenge(&server, job) {
+        let Some(server) = client.server() else { return Ok(None) };
+        let posed = match admission.challenge(&server, &run) {
             Ok(posed) => posed,
-            Err(reason) => return Ok(Err(reason)),
+            Err(reason) => return refused(reason),
         };
         if let Some(challenge) = posed {
-            let answered = self.client.ask_to_attest(job, Some(challenge)).await;
-            let (evidence, again) = match answered {
+            let (evidence, again) = match client.ask_to_attest(&run, Some(challenge)).await {
                 Ok(answered) => answered,
                 Err(WireError::Refused(code)) => {
-                    return Ok(Err(Reason::new(code, "the server shows nothing of itself")));
+                    return refused(Reason::new(code, "the server shows nothing of itself"));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
             asked = again;
             let proved = tokio::task::block_in_place(|| {
-                admission.prove(&server, job, &challenge, &evidence)
+                admission.prove(&server, &run, &challenge, &evidence)
             });
-            if let Err(reason) = proved {
-                return Ok(Err(reason));
+            match proved {
+                Ok(()) => {}
+                Err(Unproved::Again(_)) => return Ok(None),
+                Err(Unproved::Refused(reason)) => return refused(reason),
             }
         }
-        let Some(challenge) = asked else { return Ok(Ok(())) };
+        let Some(challenge) = asked else { return Ok(Some(Ok(()))) };
         let Some(attester) = attester else {
             let detail =
                 "the server asks this site to attest, and its policy's [attest] shows nothing";
-            return Ok(Err(Reason::new(Code::NotAttested, detail)));
+            return refused(Reason::new(Code::NotAttested, detail));
         };
         let shown = tokio::task::block_in_place(|| {
-            let evidence = attester.attest(&server, job, &challenge)?;
-            self.gate.evidence(&server.name, job, evidence)?.handover()
+            let evidence = attester.attest(&server, &run, &challenge)?;
+            self.gate.evidence(&server.name, &run, evidence)?.handover()
         });
         let parcel = match shown {
             Ok(parcel) => parcel,
-            Err(reason) => return Ok(Err(reason)),
+            Err(reason) => return refused(reason),
         };
-        match self.client.attest(job, &challenge, &parcel).await {
-            Ok(()) => Ok(Ok(())),
-            Err(WireError::Refused(code)) => Ok(Err(refused_by_server(code))),
-            Err(error) => Err(error.into()),
+        match client.attest(&run, &challenge, &parcel).await {
+            Ok(None) => Ok(Some(Ok(()))),
+            Ok(Some(_)) => Ok(None),
+            Err(WireError::Refused(code)) => refused(refused_by_server(code)),
+            Err(error) => Err(error),
         }
     }
 
@@ -536,7 +595,15 @@ impl Agent<'_> {
             }
         };
         let to = TaskId::of(frame);
-        match patiently!(self, self.client.reply(&to, &parcel)) {
+        let mut replied = patiently!(self, self.client.reply(&to, &parcel));
+        if let Err(WireError::Refused(Code::NotAttested)) = replied {
+            // It took longer than what this site had proved was good for.
+            let run = self.run.clone();
+            if self.attest(&run).await?.is_ok() {
+                replied = patiently!(self, self.client.reply(&to, &parcel));
+            }
+        }
+        match replied {
             Err(WireError::Refused(_)) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -1,7 +1,7 @@
 //! A site's end.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -78,6 +78,13 @@ fn failed(status: &Rpc) -> WireError {
     }
 }
 
+fn challenge_of(reply: &AttestReply) -> Result<Option<[u8; 32]>, WireError> {
+    match &reply.challenge[..] {
+        [] => Ok(None),
+        bytes => bytes.try_into().map(Some).map_err(|_| WireError::Malformed),
+    }
+}
+
 /// A site's connection to its server. It connects when it is first used, and again when the
 /// connection broke.
 #[derive(Clone)]
@@ -85,6 +92,8 @@ pub struct Client {
     rpc: FederationClient<Channel>,
     server: Arc<Mutex<Option<Peer>>>,
     sent: Arc<AtomicU64>,
+    /// Whether a connection that is lost may not be made anew.
+    held: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -107,11 +116,16 @@ impl Client {
         let server = Arc::new(Mutex::new(None));
         let connector = TlsConnector::from(config);
         let sent = Arc::new(AtomicU64::new(0));
+        let held = Arc::new(AtomicBool::new(false));
         let (known, address, counter) = (server.clone(), address.to_owned(), sent.clone());
+        let hold = held.clone();
         let connect = tower::service_fn(move |_: Uri| {
             let (connector, name, address) = (connector.clone(), name.clone(), address.clone());
-            let (known, sent) = (known.clone(), counter.clone());
+            let (known, sent, hold) = (known.clone(), counter.clone(), hold.clone());
             async move {
+                if hold.load(Ordering::SeqCst) {
+                    return Err(std::io::Error::other("the connection was lost"));
+                }
                 let stream = TcpStream::connect(&address).await?;
                 stream.set_nodelay(true)?;
                 let stream = connector.connect(name, Counted { stream, sent }).await?;
@@ -123,7 +137,18 @@ impl Client {
         });
         let channel = endpoint.connect_with_connector_lazy(connect);
         let rpc = FederationClient::new(channel).max_decoding_message_size(MAX_FRAME);
-        Ok(Self { rpc, server, sent })
+        Ok(Self { rpc, server, sent, held })
+    }
+
+    /// Makes no other connection from now on: what follows goes over this one, or nowhere. What was proved of the
+    /// server was proved of this one.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// May connect again.
+    pub fn release(&self) {
+        self.held.store(false, Ordering::SeqCst);
     }
 
     /// Who answered the last connection; `None` before the first.
@@ -167,15 +192,11 @@ impl Client {
             ..AttestRequest::default()
         };
         let reply = self.rpc.clone().attest(request).await;
-        let AttestReply { evidence, challenge } = reply.map_err(|s| failed(&s))?.into_inner();
-        let challenge = match &challenge[..] {
-            [] => None,
-            bytes => Some(bytes.try_into().map_err(|_| WireError::Malformed)?),
-        };
-        Ok((evidence.to_vec(), challenge))
+        let reply = reply.map_err(|status| failed(&status))?.into_inner();
+        Ok((reply.evidence.to_vec(), challenge_of(&reply)?))
     }
 
-    /// Sends evidence that answers a challenge of the server.
+    /// Sends evidence that answers a challenge of the server; gives another one, where that one was not looked at.
     ///
     /// # Errors
     /// When the server refuses it or cannot be reached, or the parcel is no evidence.
@@ -184,15 +205,15 @@ impl Client {
         job: &str,
         to: &[u8; 32],
         evidence: &Parcel,
-    ) -> Result<(), WireError> {
+    ) -> Result<Option<[u8; 32]>, WireError> {
         let request = AttestRequest {
             job: job.to_owned(),
             to: to.to_vec().into(),
             evidence: evidence.evidence().cloned().ok_or(WireError::Malformed)?,
             ..AttestRequest::default()
         };
-        self.rpc.clone().attest(request).await.map_err(|status| failed(&status))?;
-        Ok(())
+        let reply = self.rpc.clone().attest(request).await.map_err(|status| failed(&status))?;
+        challenge_of(&reply.into_inner())
     }
 
     /// Says in which state the site is, and asks what to do. A task of more than `max_bytes` is

@@ -68,8 +68,8 @@ pub struct Relayed {
     pub to: tokio::sync::mpsc::Sender<Bytes>,
     /// From it.
     pub from: tokio::sync::mpsc::Receiver<Bytes>,
-    /// Told how many bytes go to it, piece by piece.
-    pub counted: Arc<dyn Fn(u64) + Send + Sync>,
+    /// Told how many bytes go to it, piece by piece; whether they may.
+    pub counted: Arc<dyn Fn(u64) -> bool + Send + Sync>,
 }
 
 /// What a site says to prove what it runs, and to have the server do so.
@@ -120,7 +120,10 @@ pub trait Service: Send + Sync + 'static {
     fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason>;
 
     /// A site answers the frame of this digest in a protocol session, or refuses to.
-    fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>);
+    ///
+    /// # Errors
+    /// When it may not.
+    fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>) -> Result<(), Reason>;
 
     /// A site wants to speak with another one, by name.
     ///
@@ -254,7 +257,7 @@ impl<S: Service> Federation for Adapter<S> {
             0 => Ok(frame),
             number => Err(code(number).ok_or_else(|| Rpc::invalid_argument("code"))?),
         };
-        self.0.reply(&peer, &to, answer);
+        self.0.reply(&peer, &to, answer).map_err(|reason| self::refused(&reason))?;
         Ok(Response::new(ReportReply {}))
     }
 
@@ -276,8 +279,7 @@ impl<S: Service> Federation for Adapter<S> {
         tokio::spawn(async move {
             // Ends with either side; a full channel holds the sender up, through its window.
             while let Some(Ok(Frame { part: Some(Part::Body(piece)) })) = stream.next().await {
-                counted(piece.len() as u64);
-                if to.send(piece).await.is_err() {
+                if !counted(piece.len() as u64) || to.send(piece).await.is_err() {
                     break;
                 }
             }

@@ -42,7 +42,9 @@ impl Service for Remembers {
     fn upload(&self, _: &Peer, _: Bytes) -> Result<Box<dyn Sink>, Reason> {
         Err(Reason::new(Code::UnexpectedUpload, ""))
     }
-    fn reply(&self, _: &Peer, _: &[u8], _: Result<Bytes, Code>) {}
+    fn reply(&self, _: &Peer, _: &[u8], _: Result<Bytes, Code>) -> Result<(), Reason> {
+        Ok(())
+    }
     fn relay(&self, _: &Peer, _: &str) -> Result<Relayed, Reason> {
         Err(Reason::new(Code::NotAdmitted, ""))
     }
@@ -103,4 +105,46 @@ async fn a_site_cannot_pose_as_the_server() {
     let client = Client::new(&address, &identity(&authority, Role::Site, "north")).unwrap();
     assert!(matches!(client.join().await, Err(WireError::Unreachable(_))));
     assert!(service.joined.lock().unwrap().is_empty());
+}
+
+/// A site that holds its connection speaks over no other one, until it lets go: what it knows of the server it knows
+/// of that connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_held_is_the_only_one() {
+    let authority = Authority::throw_away().unwrap();
+    let (behind, _) = start(identity(&authority, Role::Server, "server"), &[]).await;
+    // Somebody in between, who can cut connections and nothing else.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let cut = Arc::new(tokio::sync::Notify::new());
+    let cutting = cut.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (behind, cut) = (behind.clone(), cutting.clone());
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = cut.notified() => {}
+                }
+            });
+        }
+    });
+    let client = Client::new(&address, &identity(&authority, Role::Site, "north")).unwrap();
+    // Without having connected there is nothing to hold.
+    client.hold();
+    assert!(matches!(client.join().await, Err(WireError::Unreachable(_))));
+    client.release();
+    client.join().await.unwrap();
+    let first = client.server().unwrap();
+    client.hold();
+    client.join().await.unwrap();
+    cut.notify_waiters();
+    for _ in 0..3 {
+        assert!(matches!(client.join().await, Err(WireError::Unreachable(_))));
+    }
+    assert_eq!(client.server().unwrap().exporter, first.exporter);
+    client.release();
+    client.join().await.unwrap();
+    assert_ne!(client.server().unwrap().exporter, first.exporter);
 }

@@ -74,12 +74,14 @@ impl Service for Carrier {
     fn upload(&self, _: &Peer, _: Bytes) -> Result<Box<dyn Sink>, Reason> {
         Err(Reason::new(Code::UnexpectedUpload, ""))
     }
-    fn reply(&self, _: &Peer, _: &[u8], _: Result<Bytes, Code>) {}
+    fn reply(&self, _: &Peer, _: &[u8], _: Result<Bytes, Code>) -> Result<(), Reason> {
+        Ok(())
+    }
     fn relay(&self, peer: &Peer, _: &str) -> Result<Relayed, Reason> {
         let at = usize::from(peer.name == "north");
         let mut ends = self.ends.lock().unwrap();
         let (to, from) = std::mem::replace(&mut ends[at], (mpsc::channel(1).0, mpsc::channel(1).1));
-        Ok(Relayed { to, from, counted: Arc::new(|_| ()) })
+        Ok(Relayed { to, from, counted: Arc::new(|_| true) })
     }
     fn report(&self, _: &Peer, _: Status) {}
     fn connected(&self, _: &Peer) {}

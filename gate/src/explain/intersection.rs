@@ -33,7 +33,11 @@ pub(super) fn explain(
         Some(noise) => Some(Privacy::local(&dataset, noise.events(), ledger, 1)?),
         None => None,
     };
-    let explained = allowed(policy, job, wanted, &rule);
+    let mut explained = allowed(policy, job, wanted, &rule);
+    if let Some(attested) = &rule.attested {
+        let at = explained.paragraphs.len().saturating_sub(1);
+        explained.paragraphs.insert(at, ("Attestation", super::attestation(attested)));
+    }
     Ok(match (noise, privacy) {
         (Some(noise), Some(privacy)) => with_noise(explained, &noise, privacy),
         _ => explained,
@@ -45,7 +49,8 @@ fn with_noise(mut letter: Explanation, noise: &Noise, privacy: Privacy) -> Expla
     let epsilon = privacy.epsilon.map(rounded_up).unwrap_or_default();
     let before_told = format!(
         "Before anybody is told, the size passes the section's filters: it {}. That is a standard deviation of {:.1} \
-         items; the site that asks for the most noise counts and adds it, and its process alone sees the size without.",
+         items; the site that asks for the most noise, this one or another, counts and adds it, and its process alone sees \
+         the size without.",
         noise.describe(),
         noise.deviation(),
     );

@@ -4,7 +4,7 @@
 //!   the number of common items, of sensitivity 1 ──▶ filters of the section ──▶ what every site is told
 //! ```
 
-use privet_core::event::Event;
+use privet_core::event::{Event, Mechanism};
 use privet_core::filter::{Cancel, Charge, FilterContext};
 use privet_core::flow::{BuildContext, Promise};
 use privet_core::intersect::{SIZE, SIZE_BOUND, TASK};
@@ -82,7 +82,19 @@ impl Noise {
             );
             return refuse(Code::UnitMismatch, detail);
         }
-        Ok(Some(Self { links, events: flow.events().to_vec(), deviation: flow.deviation() }))
+        // Sites compare how much noise they ask for by one number, and each pays for Laplace noise of its own width:
+        // more of that pays for less.
+        let deviation = flow.deviation();
+        let laplace = match flow.events() {
+            [Event { mechanism: mechanism @ Mechanism::Laplace { .. }, .. }] => {
+                mechanism.deviation_units() == deviation
+            }
+            _ => false,
+        };
+        if !laplace {
+            return refuse(Code::WrongStage, "sizes get noise from one `laplace` alone".to_owned());
+        }
+        Ok(Some(Self { links, events: flow.events().to_vec(), deviation }))
     }
 
     /// What a told size is charged with.

@@ -129,6 +129,14 @@ mod file {
         pub runs: Runs,
         #[serde(default)]
         pub out: Vec<FilterTable>,
+        #[serde(default)]
+        pub require: PsiRequire,
+    }
+
+    #[derive(Deserialize, Default)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub(super) struct PsiRequire {
+        pub attested: Option<Attested>,
     }
 
     #[derive(Deserialize, PartialEq)]
@@ -304,6 +312,7 @@ impl Reader<'_> {
             out,
             min_intersection: psi.min_intersection,
             max_fraction: psi.max_fraction,
+            attested: psi.require.attested,
             runs: psi.runs.max,
             window: psi.runs.window,
             line,

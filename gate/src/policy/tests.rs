@@ -168,6 +168,8 @@ fn noise_on_sizes_is_looked_at_with_the_policy() {
         ("record", "currency = \"gaussian\"", "size", laplace, "wrong-currency"),
         ("site", "", "size", laplace, "unit-mismatch"),
         ("record", "", "size", "{ filter = \"laplace\" }", "missing-key"),
+        ("record", "", "size", "{ filter = \"gaussian\", noise-multiplier = 4.0 }", "wrong-stage"),
+        ("record", "", "size", &format!("{laplace}, {laplace}"), "wrong-stage"),
         (
             "record",
             "",

@@ -37,14 +37,18 @@ impl Service for Shared {
         if self.0.lock().quarantined.contains_key(&peer.name) {
             return Err(Reason::new(Code::NotAttested, "this site is in quarantine"));
         }
-        let exchanged = self.0.exchange(peer, asked);
-        match &exchanged {
-            // Whoever asks more of this server than it has is not to blame.
-            Err(reason) if asked.answer.is_some() => self.0.quarantine(peer, asked.job, reason),
-            Ok(_) if asked.answer.is_some() => drop(self.0.changed.send_replace(())),
-            _ => {}
+        // Whoever is not on the roster is asked nothing, and told nothing.
+        self.0.judge(Moment::Leave, peer)?;
+        let exchanged = self.0.exchange(peer, asked)?;
+        if asked.answer.is_some() && exchanged.challenge.is_none() {
+            // What it gives from now on is over this connection.
+            self.0.change(|state| {
+                if let Some(known) = state.admitted.get_mut(&peer.name) {
+                    known.clone_from(peer);
+                }
+            });
         }
-        exchanged
+        Ok(exchanged)
     }
 
     fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason> {
@@ -83,10 +87,10 @@ impl Service for Shared {
         }))
     }
 
-    fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>) {
-        let too_long = answer.as_ref().is_ok_and(|frame| frame.len() > MAX_REPLY);
-        if self.0.admit(Moment::KeyShare, peer).is_err() || too_long {
-            return;
+    fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>) -> Result<(), Reason> {
+        self.0.admit(Moment::KeyShare, peer)?;
+        if answer.as_ref().is_ok_and(|frame| frame.len() > MAX_REPLY) {
+            return Err(Reason::new(Code::TooLarge, "an answer that is too long"));
         }
         self.0.change(|state| {
             // An answer to nothing, or to what was asked before, is nothing: it may have been sent again.
@@ -107,6 +111,7 @@ impl Service for Shared {
                 }
             }
         });
+        Ok(())
     }
 
     fn relay(&self, peer: &Peer, to: &str) -> Result<Relayed, Reason> {
@@ -115,8 +120,12 @@ impl Service for Shared {
         let (federation, name, other) = (self.0.clone(), peer.name.clone(), to.to_owned());
         let counted = move |bytes| {
             let mut state = federation.lock();
+            if [&name, &other].into_iter().any(|name| state.quarantined.contains_key(name)) {
+                return false;
+            }
             state.sites.entry(name.clone()).or_default().record.bytes_up += bytes;
             state.sites.entry(other.clone()).or_default().record.bytes_down += bytes;
+            true
         };
         Ok(Relayed { to: sender, from, counted: Arc::new(counted) })
     }

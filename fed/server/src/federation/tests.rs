@@ -31,11 +31,16 @@ impl Admission for Switches {
         self.due.load(Ordering::SeqCst)
     }
 
-    fn prove(&self, _: &Peer, _: &str, _: &[u8; 32], evidence: &[u8]) -> Result<(), Reason> {
+    fn prove(&self, _: &Peer, _: &str, _: &[u8; 32], evidence: &[u8]) -> Result<(), Unproved> {
         match evidence {
             b"good" => Ok(()),
-            _ => Err(Reason::new(Code::NotAttested, "other firmware")),
+            b"late" => Err(Unproved::Again(Reason::new(Code::NotAttested, "too late"))),
+            _ => Err(Unproved::Refused(Reason::new(Code::NotAttested, "other firmware"))),
         }
+    }
+
+    fn challenge(&self, _: &Peer, _: &str) -> Result<Option<[u8; 32]>, Reason> {
+        Ok(Some([5; 32]))
     }
 }
 
@@ -101,9 +106,11 @@ fn what_a_site_gave_is_dropped_with_its_admission() {
     let (shared, _) = answered();
     let attest = |evidence: &'static [u8]| {
         let asked = Attest { job: "run", challenge: None, answer: Some(([0; 32], evidence)) };
-        shared.attest(&peer("north"), asked).map(drop)
+        shared.attest(&peer("north"), asked).map(|attested| attested.challenge)
     };
-    attest(b"good").unwrap();
+    // What came too late says nothing of a site: it is asked again.
+    assert_eq!(attest(b"late").unwrap(), Some([5; 32]));
+    assert_eq!(attest(b"good").unwrap(), None);
     attest(b"bad").unwrap_err();
     let closed = shared.0.close().unwrap();
     assert_eq!(closed.answers.keys().collect::<Vec<_>>(), ["south"]);
@@ -140,7 +147,7 @@ fn nothing_is_sent_before_what_is_due_is_proved() {
     }
     // An answer to a frame of somebody who may take part no more is nothing.
     switches.gone.store(true, Ordering::SeqCst);
-    shared.reply(&peer("north"), &frame.id().bytes(), Ok(vec![1].into()));
+    shared.reply(&peer("north"), &frame.id().bytes(), Ok(vec![1].into())).unwrap_err();
     assert!(shared.0.asked("north").is_some());
     // Evidence for another run is refused, whatever it is.
     let asked = Attest { job: "another", challenge: None, answer: Some(([0; 32], b"good")) };
