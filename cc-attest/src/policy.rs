@@ -152,7 +152,9 @@ impl Policy {
         }
         let known = |known: &[&str], found: &str, key: &str| match known.contains(&found) {
             true => Ok(()),
-            false => Err(format!("`{key}`: `{found}` is not known; there are {}", known.join(", "))),
+            false => {
+                Err(format!("`{key}`: `{found}` is not known; there are {}", known.join(", ")))
+            }
         };
         for processor in self.snp.tcb_floor.keys() {
             known(&["milan", "genoa", "turin"], processor, "tcb-floor")?;
@@ -161,7 +163,9 @@ impl Policy {
             known(&["hopper", "blackwell", "ls10"], &allowed.arch, "allowed-mismatches")?;
         }
         match self.tdx.accept_status.is_empty() && self.tdx.require_tcb {
-            true => Err("`accept-status` is empty, and `require-tcb` is set: nothing passes".into()),
+            true => {
+                Err("`accept-status` is empty, and `require-tcb` is set: nothing passes".into())
+            }
             false => Ok(()),
         }
     }
@@ -232,7 +236,10 @@ mod tests {
             ("[gpu]\ndriver-floor = \"latest\"", "driver-floor"),
             ("[gpu]\nvbios-floor = \"96.x\"", "vbios-floor"),
             ("[snp.tcb-floor.naples]\nsnp = 1", "naples"),
-            ("[[gpu.allowed-mismatches]]\narch = \"ampere\"\ndriver = \"1\"\nindices = [1]", "ampere"),
+            (
+                "[[gpu.allowed-mismatches]]\narch = \"ampere\"\ndriver = \"1\"\nindices = [1]",
+                "ampere",
+            ),
             ("[tdx]\naccept-status = []", "accept-status"),
         ] {
             let policy: Policy = toml::from_str(&format!("profile = \"gpu-cc\"\n{text}")).unwrap();

@@ -128,8 +128,7 @@ fn expected(nonce: &str, kinds: &BTreeSet<Kind>) -> Result<Expected, EvidenceErr
 /// When it could not be looked at. What does not hold is no error: the appraisal says it.
 pub fn verify_evidence(options: &EvidenceOptions) -> Result<Appraisal, EvidenceError> {
     let evidence = read(&options.evidence)?;
-    let chains =
-        options.chains.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let chains = options.chains.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let collateral = options.collateral.as_deref().map(read).transpose()?;
     let policy = options.policy.as_deref().map(evidence_policy).transpose()?;
     let bundle = match Bundle::read(&evidence, &chains, collateral.as_deref()) {
@@ -173,12 +172,7 @@ fn invalid(path: &Path, refusal: Refusal) -> EvidenceError {
 }
 
 fn unread(refusal: Refusal) -> Appraisal {
-    Appraisal {
-        verdict: Verdict::None,
-        kind: None,
-        devices: Vec::new(),
-        refusals: vec![refusal],
-    }
+    Appraisal { verdict: Verdict::None, kind: None, devices: Vec::new(), refusals: vec![refusal] }
 }
 
 /// A piece of evidence, field by field.
@@ -195,8 +189,7 @@ pub struct ShownPiece {
 /// # Errors
 /// When it cannot be read.
 pub fn show_evidence(path: &Path) -> Result<Vec<ShownPiece>, EvidenceError> {
-    let bundle =
-        Bundle::read(&read(path)?, &[], None).map_err(EvidenceError::Evidence)?;
+    let bundle = Bundle::read(&read(path)?, &[], None).map_err(EvidenceError::Evidence)?;
     let shown = |piece: &privet_cc_attest::evidence::Evidence| {
         let fields = show::fields(piece.kind, &piece.body).map_err(EvidenceError::Evidence)?;
         Ok(ShownPiece { kind: piece.kind, fields })

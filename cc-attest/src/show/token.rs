@@ -18,11 +18,8 @@ pub(super) fn nras(bytes: &[u8]) -> Result<Vec<Row>, Refusal> {
             let at = bytes.windows(text.len().max(1)).position(|window| window == text.as_bytes());
             (at.unwrap_or(0), text.len())
         };
-        let header = [
-            ("alg", Some(jws.header.alg)),
-            ("kid", jws.header.kid),
-            ("typ", jws.header.typ),
-        ];
+        let header =
+            [("alg", Some(jws.header.alg)), ("kid", jws.header.kid), ("typ", jws.header.typ)];
         let (offset, size) = place(0);
         let texts = header.into_iter().filter_map(|(key, value)| Some((key, value?)));
         rows.extend(texts.map(|(key, value)| Row {

@@ -37,7 +37,11 @@ impl Default for Tsm {
 impl Tsm {
     /// The same files below another folder.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), entries: AtomicU64::new(0), make: |path| std::fs::create_dir(path) }
+        Self {
+            root: root.into(),
+            entries: AtomicU64::new(0),
+            make: |path| std::fs::create_dir(path),
+        }
     }
 }
 
@@ -195,9 +199,8 @@ mod tests {
         let (other, root) = tsm("other", |path| entry(path, "arm_cca_guest\n", b"x", &[]));
         assert!(why(&other).contains("arm_cca_guest"));
         std::fs::remove_dir_all(root).unwrap();
-        let (large, root) = tsm("large", |path| {
-            entry(path, "sev_guest\n", &vec![0; MAX_BLOB as usize + 1], &[])
-        });
+        let (large, root) =
+            tsm("large", |path| entry(path, "sev_guest\n", &vec![0; MAX_BLOB as usize + 1], &[]));
         assert!(why(&large).contains("more than"));
         std::fs::remove_dir_all(root).unwrap();
     }

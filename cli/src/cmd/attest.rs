@@ -83,7 +83,11 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
             out.result(&json!({ "pieces": pieces }), || {
                 let piece = |piece: &privet::ShownPiece| {
                     let kind = serde_json::to_value(piece.kind).unwrap_or_default();
-                    format!("{BOLD}{}{BOLD:#}\n{}", kind.as_str().unwrap_or(""), rows(&piece.fields))
+                    format!(
+                        "{BOLD}{}{BOLD:#}\n{}",
+                        kind.as_str().unwrap_or(""),
+                        rows(&piece.fields)
+                    )
                 };
                 pieces.iter().map(piece).collect::<Vec<_>>().join("\n")
             });
@@ -165,7 +169,9 @@ fn words(appraisal: &Appraisal) -> String {
     }
     let (style, verdict, means) = match appraisal.verdict {
         Verdict::Affirming => (GREEN, "affirming", "all that policy asks for was shown"),
-        Verdict::Warning => (YELLOW, "warning", "what was looked at holds; see what was not proven"),
+        Verdict::Warning => {
+            (YELLOW, "warning", "what was looked at holds; see what was not proven")
+        }
         Verdict::Contraindicated => (RED, "contraindicated", "something does not hold"),
         Verdict::None => (RED, "none", "this is no evidence that can be read"),
     };
