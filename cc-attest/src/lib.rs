@@ -19,6 +19,7 @@ pub mod cpu;
 pub mod ear;
 mod encoding;
 pub mod evidence;
+pub mod federation;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod json;

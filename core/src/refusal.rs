@@ -53,7 +53,7 @@ codes! {
     Blocked = "blocked", 3, "a `block` filter stops this task; ask the site";
     TooLarge = "too-large", 3, "send less, or ask the site to raise `max-size`";
     DemandUnmet = "demand-unmet", 3, "the job's [demand] asks for more than the site's gate did";
-    NotAttested = "not-attested", 5, "this rule admits attested peers only";
+    NotAttested = "not-attested", 5, "look at what its evidence did not show: `privet attest verify` tells it check by check";
     NotBuilt = "not-built", 3, "this version cannot do that yet";
     BudgetExhausted = "budget-exhausted", 4, "stop earlier, or ask the data owner for a larger budget";
     LatticeTooCoarse = "lattice-too-coarse", 3, "raise the noise multiplier or the clip";

@@ -19,6 +19,7 @@ use privet_core::seal::Terms;
 use privet_core::sensitivity::{Adjacency, Unit};
 use privet_core::{Code, Message, Reason, Refusal, Registry, Stage};
 
+use crate::attestation::DemandAttested;
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::job::{Direction, Job, Side};
@@ -356,9 +357,21 @@ fn admissible(rule: &Rule, dataset: &Dataset, job: &Job, promise: &Promise) -> R
         let detail = format!("the job asks for {rounds} rounds, the rule allows {max}");
         return refuse(Code::RoundsMax, detail);
     }
-    if rule.attested {
-        let detail = "the rule admits attested peers, and this version attests none";
-        return refuse(Code::NotAttested, detail.to_owned());
+    if let Some(attested) = &rule.attested {
+        let demanded = job.attested.as_ref();
+        let lax = |demanded: &DemandAttested| {
+            demanded.allow_simulated && !attested.allow_simulated
+                || demanded.max_age > attested.max_age
+        };
+        let missing = attested.sites.iter().find(|profile| {
+            demanded.is_none_or(|demanded| !demanded.sites.contains(profile) || lax(demanded))
+        });
+        if let Some(profile) = missing {
+            let detail = format!(
+                "the rule wants every site to fit `{profile}`, and the job's [demand] does not, or is laxer"
+            );
+            return refuse(Code::NotAttested, detail);
+        }
     }
     if rule.protect.is_none() && job.protect.is_some() && !rule.allow_job_protection {
         let detail = "the job asks for sealing, and the rule does not allow it to";

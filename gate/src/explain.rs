@@ -14,6 +14,7 @@ use privet_core::tensor::Shape;
 use privet_core::{Reason, Refusal, Registry, adaptive};
 use serde::Serialize;
 
+use crate::attestation::Attested;
 use crate::chain::{Chain, CompileError};
 use crate::job::{Job, Work};
 use crate::policy::{CA_TRUSTED, Dataset, Policy, Protect, SumsOver, Weight};
@@ -258,6 +259,9 @@ fn allowed(
     }
     if let Some(check) = check(chain) {
         paragraphs.push(("Check", check));
+    }
+    if let Some(attested) = &chain.rule.attested {
+        paragraphs.push(("Attestation", attestation(attested)));
     }
     if !warnings.is_empty() {
         let texts: Vec<_> = warnings.iter().map(|warning| warning.text.as_str()).collect();
@@ -567,6 +571,44 @@ fn warnings(policy: &Policy, chain: &Chain, privacy: &Privacy) -> Vec<Warning> {
         warn(&finding.code, sentence(&finding.message) + ".");
     }
     warnings
+}
+
+/// What peers have to prove, and what that proves.
+fn attestation(attested: &Attested) -> String {
+    let list = |profiles: &[String]| {
+        profiles.iter().map(|profile| format!("`{profile}`")).collect::<Vec<_>>().join(" and ")
+    };
+    let mut texts = Vec::new();
+    if !attested.server.is_empty() {
+        texts.push(format!(
+            "Before a job is looked at the server has to prove on this very connection that it fits {}, and again \
+             before its evidence is {:?} old.",
+            list(&attested.server),
+            attested.max_age
+        ));
+    }
+    if !attested.sites.is_empty() {
+        texts.push(format!(
+            "The job has to demand of every site that it fits {}; it is the server that looks.",
+            list(&attested.sites)
+        ));
+    }
+    if attested.allow_simulated {
+        texts.push(
+            "Evidence of devices in software is taken: it proves nothing of any machine."
+                .to_owned(),
+        );
+    }
+    let gpu_only = |profiles: &[String]| profiles.iter().any(|profile| profile == "gpu-only");
+    if gpu_only(&attested.server) || gpu_only(&attested.sites) {
+        texts.push(
+            "`gpu-only` says what a GPU runs, and nothing of the machine that asked it.".to_owned(),
+        );
+    }
+    texts.push(
+        "What is measured is firmware and drivers, not what the program then does.".to_owned(),
+    );
+    texts.join(" ")
 }
 
 fn not_covered(policy: &Policy, chain: &Chain, registry: &Registry) -> Vec<String> {

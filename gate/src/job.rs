@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use privet_core::admission::Shown;
 use privet_core::intersect::Wanted;
 use privet_core::receipt::Demand;
 use privet_core::sensitivity::Unit;
@@ -16,6 +17,7 @@ use privet_core::{Code, Reason, Registry};
 use privet_crypto::{Digest, Transcript};
 use serde::{Deserialize, Serialize};
 
+use crate::attestation::DemandAttested;
 use crate::envelope::TaskId;
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
@@ -41,6 +43,8 @@ pub struct Job {
     pub protect: Option<Protect>,
     /// What receipts must say.
     pub demand: Demand,
+    /// What every site must prove of what it runs.
+    pub attested: Option<DemandAttested>,
     /// Public data for the server to evaluate on.
     pub evaluation: Option<Evaluation>,
     /// What `run` simulates.
@@ -294,6 +298,8 @@ pub struct Simulate {
     pub sites: Vec<SimulatedSite>,
     /// Seed of model initialisation.
     pub seed: u64,
+    /// What the server shows of itself.
+    pub server_shows: Vec<Shown>,
     /// Budgets that the simulation is run with besides the sites' own, for the report.
     pub curve: Vec<CurvePoint>,
 }
@@ -339,6 +345,8 @@ pub struct SimulatedSite {
     pub name: String,
     /// Its policy file.
     pub policy: PathBuf,
+    /// The round in which the firmware of its device in software changes.
+    pub firmware_changes: Option<u32>,
 }
 
 /// A job as a server offers it to sites: text, parsed anew by each of them.

@@ -13,6 +13,7 @@
 //! [`ServerGate`] are the only makers of [`Released`], and the bytes of a `Released` can be read
 //! only through [`Released::handover`], which first commits the budget and the audit line.
 
+mod attestation;
 mod audit;
 mod chain;
 mod envelope;
@@ -32,6 +33,7 @@ mod workload;
 #[cfg(test)]
 mod testing;
 
+pub use attestation::{Attest, Attested, DemandAttested};
 pub use audit::{AuditFile, Verification, verify};
 pub use chain::{Chain, CompileError, Owner};
 pub use envelope::{BodyCheck, Head, MAX_HEAD, TaskId};

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use privet_core::Registry;
+use privet_core::admission::Required;
 use privet_core::ledger::{Account, Budget, Currency};
 use privet_core::message::DataKind;
 use privet_core::seal::Scheme;
@@ -19,9 +20,11 @@ use privet_core::sensitivity::{Adjacency, Unit};
 use privet_crypto::transcript;
 use serde::Deserialize;
 
+use crate::attestation::{Attest, Attested};
 use crate::filter_use::FilterUse;
 use crate::finding::{Finding, Source};
 use crate::intersection::PsiRule;
+use crate::job::Job;
 
 /// Said where every peer that the federation's CA certified counts under a seal.
 pub const CA_TRUSTED: &str = "ca-trusted";
@@ -52,6 +55,8 @@ pub struct Policy {
     pub pins: Option<BTreeSet<[u8; 32]>>,
     /// What is allowed of set intersection.
     pub psi: Vec<PsiRule>,
+    /// What the site shows of itself, and where it holds what it judges others by.
+    pub attest: Attest,
     /// What the owner should know, though the file is valid.
     pub warnings: Vec<Finding>,
 }
@@ -117,8 +122,8 @@ pub struct Rule {
     pub input: Vec<FilterUse>,
     /// Most rounds of a job.
     pub rounds_max: Option<u32>,
-    /// Whether a peer must be attested.
-    pub attested: bool,
+    /// What peers must prove.
+    pub attested: Option<Attested>,
     /// Sealing that the rule asks for.
     pub protect: Option<Protect>,
     /// Whether a job may ask for sealing where this rule is silent.
@@ -296,6 +301,21 @@ pub enum Weight {
 }
 
 impl Policy {
+    /// What the server has to prove before it may offer a job, where every rule asks for that.
+    pub fn attested_before_join(&self) -> Option<Required> {
+        let all = !self.rules.is_empty() && self.psi.is_empty();
+        let asks = |rule: &Rule| rule.attested.as_ref().is_some_and(|a| !a.server.is_empty());
+        let first = self.rules.first().filter(|_| all && self.rules.iter().all(asks))?;
+        first.attested.as_ref()?.of_server()
+    }
+
+    /// What the rule that a job falls under asks its peers to prove.
+    pub fn attested_of(&self, job: &Job, kind: DataKind, submitter: &str) -> Option<Attested> {
+        let task = job.workflow().task();
+        let (dataset, job) = (job.dataset.as_str(), job.name.as_str());
+        self.rule(&Asked { task, dataset, kind, job, submitter })?.attested.clone()
+    }
+
     /// Reads a policy file.
     ///
     /// # Errors

@@ -13,7 +13,7 @@
 //! ```compile_fail,E0451
 //! // … a parcel cannot be made of bytes …
 //! fn forge(head: bytes::Bytes) -> privet_gate::Parcel {
-//!     privet_gate::Parcel { head, body: vec![], status: None, frame: false }
+//!     privet_gate::Parcel { head, body: vec![], status: None, of: todo!() }
 //! }
 //! ```
 //! ```compile_fail,E0624
@@ -69,6 +69,7 @@ enum Kind {
     Update(Box<Update>),
     Status(Status),
     Frame(Box<Frame>),
+    Evidence(Box<Frame>),
 }
 
 /// Bytes of a protocol session.
@@ -96,7 +97,15 @@ pub struct Parcel {
     head: Bytes,
     body: Vec<Bytes>,
     status: Option<Status>,
-    frame: bool,
+    of: Of,
+}
+
+/// What the bytes of a parcel are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Update,
+    Frame,
+    Evidence,
 }
 
 impl Released {
@@ -107,13 +116,18 @@ impl Released {
 
     /// An update that no budget pays for.
     pub(crate) fn update(head: Bytes, body: Vec<Bytes>) -> Self {
-        let parcel = Parcel { head, body, status: None, frame: false };
+        let parcel = Parcel { head, body, status: None, of: Of::Update };
         Self(Kind::Update(Box::new(Update { parcel, pending: Pending::default() })))
     }
 
     /// Bytes of a protocol session that a rule admitted.
     pub(crate) fn frame(bytes: Vec<u8>, audit: Option<(Arc<dyn Audit>, AuditEntry)>) -> Self {
         Self(Kind::Frame(Box::new(Frame { bytes: bytes.into(), audit })))
+    }
+
+    /// What this machine shows of itself.
+    pub(crate) fn evidence(bytes: Vec<u8>, audit: (Arc<dyn Audit>, AuditEntry)) -> Self {
+        Self(Kind::Evidence(Box::new(Frame { bytes: bytes.into(), audit: Some(audit) })))
     }
 
     /// The same, to be audited.
@@ -140,18 +154,22 @@ impl Released {
     /// When one of them could not be made durable. Nothing may leave then; what was reserved
     /// stays spent if noise was drawn for it.
     pub fn handover(self) -> Result<Parcel, Reason> {
+        let of = match self.0 {
+            Kind::Evidence(_) => Of::Evidence,
+            _ => Of::Frame,
+        };
         let update = match self.0 {
             Kind::Update(update) => *update,
             Kind::Status(status) => {
                 let (head, body) = (Bytes::new(), Vec::new());
-                return Ok(Parcel { head, body, status: Some(status), frame: false });
+                return Ok(Parcel { head, body, status: Some(status), of: Of::Update });
             }
-            Kind::Frame(frame) => {
+            Kind::Frame(frame) | Kind::Evidence(frame) => {
                 let Frame { bytes, audit } = *frame;
                 if let Some((audit, entry)) = audit {
                     audit.append(entry)?;
                 }
-                return Ok(Parcel { head: bytes, body: Vec::new(), status: None, frame: true });
+                return Ok(Parcel { head: bytes, body: Vec::new(), status: None, of });
             }
         };
         let Update { parcel, pending } = update;
@@ -171,7 +189,7 @@ impl Released {
 impl Parcel {
     /// Bytes that were handed over before and are sent again.
     pub(crate) fn kept(head: Bytes, body: Bytes) -> Self {
-        Self { head, body: vec![body], status: None, frame: false }
+        Self { head, body: vec![body], status: None, of: Of::Update }
     }
 
     /// The state, when this is one.
@@ -181,7 +199,12 @@ impl Parcel {
 
     /// The bytes of a protocol session, when these are some.
     pub fn frame(&self) -> Option<&Bytes> {
-        self.frame.then_some(&self.head)
+        (self.of == Of::Frame).then_some(&self.head)
+    }
+
+    /// What a machine shows of itself, when this is it.
+    pub fn evidence(&self) -> Option<&Bytes> {
+        (self.of == Of::Evidence).then_some(&self.head)
     }
 
     /// Names the very message that this is of.

@@ -62,7 +62,12 @@ pub fn schema(registry: &Registry) -> Value {
                 })),
                 "allow-job-protection": { "type": "boolean", "default": true },
                 "require": object(&[], json!({
-                    "attested": { "type": "object" },
+                    "attested": object(&[], json!({
+                        "server": { "type": "array", "items": { "type": "string" } },
+                        "sites": { "type": "array", "items": { "type": "string" } },
+                        "max-age": text("For example 10m"),
+                        "allow-simulated": { "type": "boolean", "default": false },
+                    })),
                     "rounds-max": { "type": "integer", "minimum": 1 },
                 })),
                 "metrics": object(&[], json!({
@@ -70,6 +75,10 @@ pub fn schema(registry: &Registry) -> Value {
                 })),
                 "weight": { "enum": ["records", "equal"] },
             })) },
+            "attest": object(&[], json!({
+                "show": { "type": "array", "items": { "enum": ["nvml", "tsm", "files", "software"] } },
+                "folder": text("Policies by name, reference files, revocation lists"),
+            })),
             "psi": { "type": "array", "items": object(
                 &["dataset", "peers", "reveal", "min-intersection", "max-fraction", "runs"],
                 json!({

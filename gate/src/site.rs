@@ -69,7 +69,8 @@ impl SiteGate {
         &self.policy
     }
 
-    pub(crate) fn audit(&self) -> Arc<dyn Audit> {
+    /// The log of what left and what was refused.
+    pub fn audit(&self) -> Arc<dyn Audit> {
         self.audit.clone()
     }
 
@@ -79,6 +80,25 @@ impl SiteGate {
 
     pub(crate) fn shared_registry(&self) -> Arc<Registry> {
         self.registry.clone()
+    }
+
+    /// Lets what this machine shows of itself out, where the policy says that it is shown.
+    ///
+    /// # Errors
+    /// When the policy shows nothing.
+    pub fn evidence(&self, peer: &str, job: &str, bytes: Vec<u8>) -> Result<Released, Reason> {
+        if self.policy.attest.show.is_empty() {
+            let detail = "the policy's [attest] shows nothing of this site";
+            return Err(Reason::new(Code::NotAttested, detail));
+        }
+        let entry = AuditEntry {
+            event: "attest".to_owned(),
+            job: (!job.is_empty()).then(|| job.to_owned()),
+            peer: Some(peer.to_owned()),
+            bytes: bytes.len() as u64,
+            ..AuditEntry::default()
+        };
+        Ok(Released::evidence(bytes, (self.audit.clone(), entry)))
     }
 
     /// The filters there are.

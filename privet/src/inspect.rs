@@ -72,6 +72,11 @@ pub fn check(program: &Program, policy: &Path, job: Option<&Path>) -> Check {
     };
     check.rules = policy.rules.iter().map(|rule| rule.id.clone()).collect();
     check.findings.clone_from(&policy.warnings);
+    let unknown = crate::attestation::check(&policy);
+    if !unknown.is_empty() {
+        check.findings.extend(unknown);
+        return Check { ok: false, exit_code: 2, ..check };
+    }
     let Some(job) = job else {
         return check;
     };

@@ -26,6 +26,7 @@
 //! ```
 
 mod attest;
+mod attestation;
 mod curve;
 mod inspect;
 mod program;

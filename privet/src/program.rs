@@ -91,6 +91,7 @@ impl Program {
             ledger: open_ledger,
             seal: self.seal,
             intersector: self.intersector,
+            attestation: Arc::new(crate::attestation::open),
             clock: Arc::new(SystemClock),
         }
     }

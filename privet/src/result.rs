@@ -345,6 +345,10 @@ impl Log {
 
     /// The owner's side of a refusal that the server saw as a code.
     fn detailed(&self, seen: Refusal) -> Refusal {
+        // What the server found out itself, a site knows less of.
+        if !seen.detail.is_empty() {
+            return seen;
+        }
         let same = |known: &&Refusal| {
             known.on_wire() == seen.code
                 && known.stage == seen.stage

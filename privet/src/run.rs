@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use privet_cc_attest::sim::{SimError, Vendor};
+use privet_core::admission::Shown;
 use privet_core::filter::Cancel;
 use privet_core::{Reason, Registry};
 use privet_gate::{Chain, CompileError, Finding, Job, Loaded, Policy, Source};
@@ -17,6 +19,7 @@ use privet_server::{Outcome, Progress, ServerError};
 use privet_site::{Ended, Event, Parts, SiteError};
 use privet_wire::{Authority, IdentityError, KitError};
 
+use crate::attestation::{DEVICE_FILE, KIT_FOLDER};
 use crate::curve::{self, Bought};
 use crate::program::{Program, open_server_seal};
 use crate::psi;
@@ -162,6 +165,7 @@ pub fn run(
     let (workspace, moved) = Workspace::open(root, options.resume)?;
     let authority = Authority::throw_away()?;
     workspace.write_server(&authority, &job, &options.job, options.rounds)?;
+    simulate_devices(&workspace, &simulate, &policies)?;
     let budget = |policy: &Policy| policy.datasets.get(&job.dataset).map(|d| d.budget.epsilon);
     observer(&RunEvent::Preparing {
         job: job.name.clone(),
@@ -223,6 +227,43 @@ pub fn run(
     Ok(result)
 }
 
+/// Gives a device in software to whoever shows one, and what it is held against to everybody.
+fn simulate_devices(
+    workspace: &Workspace,
+    simulate: &privet_gate::Simulate,
+    policies: &BTreeMap<String, Policy>,
+) -> Result<(), RunError> {
+    let server = simulate.server_shows.contains(&Shown::Software);
+    let shows = |site: &&privet_gate::SimulatedSite| {
+        policies.get(&site.name).is_some_and(|p| p.attest.show.contains(&Shown::Software))
+    };
+    let sites: Vec<_> = simulate.sites.iter().filter(shows).collect();
+    if !server && sites.is_empty() {
+        return Ok(());
+    }
+    let failed = |error: SimError| RunError::Io(std::io::Error::other(error.to_string()));
+    let vendor = Vendor::new().map_err(failed)?;
+    let files = vendor.files().map_err(failed)?;
+    let kits = simulate.sites.iter().map(|site| workspace.site(&site.name));
+    for kit in kits.chain([workspace.server()]) {
+        let folder = kit.join(KIT_FOLDER);
+        std::fs::create_dir_all(&folder)?;
+        for (name, bytes) in &files {
+            std::fs::write(folder.join(name), bytes)?;
+        }
+    }
+    if server {
+        vendor.device(&workspace.server().join(DEVICE_FILE), None).map_err(failed)?;
+    }
+    for site in sites {
+        // One report for the job, and one for each round before.
+        let changes = site.firmware_changes.map(u64::from);
+        let device = workspace.site(&site.name).join(DEVICE_FILE);
+        vendor.device(&device, changes).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Reads every policy and holds it against the job: what cannot work is found before anything
 /// starts. What a policy refuses, its site refuses when it is asked.
 fn preflight(program: &Program, job: &Job) -> Result<BTreeMap<String, Policy>, RunError> {
@@ -243,6 +284,7 @@ fn preflight(program: &Program, job: &Job) -> Result<BTreeMap<String, Policy>, R
         match Policy::load(&site.policy, program.registry()) {
             Err(errors) => findings.extend(errors),
             Ok(policy) => {
+                findings.extend(crate::attestation::check(&policy));
                 // A [[psi]] is held against the job by its site.
                 if psi::wanted(job).is_none() || policy.site != site.name {
                     findings.extend(fitting(
@@ -305,8 +347,9 @@ fn in_process(
             let send = move |event: &Progress| {
                 let _ = sender.send(event.clone());
             };
-            let (registry, workload) = (parts.registry, parts.workload);
-            privet_server::run(&folder, registry, workload, open_server_seal, cancel, send).await
+            let Parts { registry, workload, attestation, .. } = parts;
+            let seal = open_server_seal;
+            privet_server::run(&folder, registry, workload, seal, attestation, cancel, send).await
         })
     };
     let address = wait_for_address(&workspace.server(), || server.is_finished());
@@ -478,9 +521,9 @@ pub fn serve_kit(
 ) -> Result<Outcome, RunError> {
     let parts = program.parts();
     let runtime = tokio::runtime::Runtime::new()?;
-    let (registry, workload) = (parts.registry, parts.workload);
-    let serving =
-        privet_server::run(kit, registry, workload, open_server_seal, cancel.clone(), observer);
+    let Parts { registry, workload, attestation, .. } = parts;
+    let (seal, cancel) = (open_server_seal, cancel.clone());
+    let serving = privet_server::run(kit, registry, workload, seal, attestation, cancel, observer);
     Ok(runtime.block_on(serving)?)
 }
 

@@ -82,6 +82,10 @@ impl Workspace {
             sites: sites.unwrap_or_default(),
             rounds,
             submitter: None,
+            attest: privet_wire::KitAttest {
+                show: simulate.map(|s| s.server_shows.clone()).unwrap_or_default(),
+                ..privet_wire::KitAttest::default()
+            },
         };
         // A workspace that is resumed keeps its certificates: sealed jobs know their sites by them.
         let credentials = match Credentials::of_kit(&server) {
@@ -110,6 +114,7 @@ impl Workspace {
             sites: Vec::new(),
             rounds: None,
             submitter: Some("local".to_owned()),
+            attest: privet_wire::KitAttest::default(),
         };
         let credentials = match Credentials::of_kit(&self.site(name)) {
             Some(credentials) => credentials,

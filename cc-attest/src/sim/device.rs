@@ -4,6 +4,8 @@ use data_encoding::BASE64;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
 
+use zeroize::Zeroizing;
+
 use super::reference::Values;
 use super::{Dates, Maker, SimError};
 use crate::nvidia::chip::Family;
@@ -62,6 +64,8 @@ impl Model {
 pub struct Device {
     model: Model,
     key: EcdsaKeyPair,
+    /// The same as PKCS #8.
+    secret: Zeroizing<Vec<u8>>,
     chain: Vec<Vec<u8>>,
     /// What it measures.
     pub measurements: Vec<[u8; MEASUREMENT]>,
@@ -93,17 +97,23 @@ impl Maker {
     pub fn device(&self, model: Model) -> Result<Device, SimError> {
         let (key, chain) =
             self.identity(&model.chip, model.family, model.fwid.as_ref(), model.dates)?;
+        let mut device = Device::of(model, key.serialized_der(), chain)?;
         let random = SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(
-            &ECDSA_P384_SHA384_FIXED_SIGNING,
-            key.serialized_der(),
-            &random,
-        )?;
-        let count = if model.family.is_switch() { BLOCKS.1 } else { BLOCKS.0 };
-        let mut measurements = vec![[0; MEASUREMENT]; count];
-        for value in &mut measurements {
+        for value in &mut device.measurements {
             random.fill(value)?;
         }
+        Ok(device)
+    }
+}
+
+impl Device {
+    /// A device of a key (PKCS #8) and its chain, which measures nothing but zeros.
+    pub(super) fn of(model: Model, secret: &[u8], chain: Vec<Vec<u8>>) -> Result<Self, SimError> {
+        let random = SystemRandom::new();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, secret, &random)?;
+        let secret = Zeroizing::new(secret.to_vec());
+        let count = if model.family.is_switch() { BLOCKS.1 } else { BLOCKS.0 };
+        let measurements = vec![[0; MEASUREMENT]; count];
         let text = |text: &str| [text.as_bytes(), &[0]].concat();
         let fields = match model.family {
             Family::Ls10 => Vec::new(),
@@ -116,11 +126,26 @@ impl Maker {
         };
         let (driver, vbios, fwid) = (model.driver.clone(), model.vbios.clone(), model.fwid);
         let (mode, pdis) = (None, Vec::new());
-        Ok(Device { model, key, chain, measurements, driver, vbios, fwid, mode, pdis, fields })
+        Ok(Self {
+            model,
+            key,
+            secret,
+            chain,
+            measurements,
+            driver,
+            vbios,
+            fwid,
+            mode,
+            pdis,
+            fields,
+        })
     }
-}
 
-impl Device {
+    /// Its key as PKCS #8: whoever has it is the device.
+    pub(super) fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
     /// What it was made as.
     pub fn model(&self) -> &Model {
         &self.model

@@ -11,11 +11,13 @@
 mod certificates;
 mod device;
 mod reference;
+mod saved;
 mod software;
 
 pub use certificates::{Dates, Maker, RevocationReason};
 pub use device::{Device, Model};
 pub use reference::Values;
+pub use saved::{SavedDevice, Vendor};
 pub use software::Software;
 
 /// Why a device in software could not be made.

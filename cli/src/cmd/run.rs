@@ -174,8 +174,12 @@ impl Table<'_> {
             seconds(record.wall_s),
         ));
         for known in &record.refusals {
-            self.out
-                .note(&format!("         {RED}✗{RED:#} {} refused: {}", known.site, known.code));
+            let why = match known.detail.as_str() {
+                "" => String::new(),
+                detail => format!(": {detail}"),
+            };
+            let (site, code) = (&known.site, &known.code);
+            self.out.note(&format!("         {RED}✗{RED:#} {site} refused: {code}{why}"));
         }
         for site in &record.dropped {
             self.out.note(&format!("         {RED}✗{RED:#} {site} gave no answer in time"));

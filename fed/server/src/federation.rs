@@ -4,21 +4,23 @@
 //!   open(round, task, asked) ─▶ sites come and ask ─▶ task ─▶ upload or refusal ─▶ close → answers
 //! ```
 
+mod service;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use privet_core::admission::{Admission, Moment, Peer, admit};
+use privet_core::admission::{Attestation, Moment, Peer, admit};
 use privet_core::aggregate::Aggregator;
 use privet_core::channel::MAX_FRAME;
 use privet_core::{Code, Reason, Stage};
 use privet_gate::{Offer, Parcel, ServerGate, Status};
-use privet_wire::{Relayed, Service, Sink, Turn};
+use privet_wire::{Attest, Attested, Turn};
 use tokio::sync::{mpsc, watch};
 
 use crate::record::SiteRecord;
-use crate::spool::{Incoming, Whole};
+use crate::spool::Whole;
 
 /// How long a site's question is kept open before it is told to ask again.
 const LONG_POLL: Duration = Duration::from_secs(15);
@@ -31,7 +33,7 @@ const MAX_REPLY: usize = MAX_FRAME;
 /// Serves the sites of one job.
 pub(crate) struct Federation {
     offer: Offer,
-    admission: Box<dyn Admission>,
+    attestation: Attestation,
     gate: ServerGate,
     /// What frames are of.
     frames: Stage,
@@ -47,6 +49,10 @@ struct State {
     mail: Mailboxes,
     /// Refusals of frames since the last round was recorded.
     refused_frames: BTreeMap<String, (Stage, Code)>,
+    /// Who may take part, as it was when that was last judged.
+    admitted: BTreeMap<String, Peer>,
+    /// Why sites may not, of which the server knows more than a code.
+    quarantined: BTreeMap<String, String>,
     relays: Relays,
     finished: bool,
 }
@@ -151,7 +157,7 @@ impl Federation {
     /// A federation; `known` is what sites did before a restart.
     pub(crate) fn new(
         offer: Offer,
-        admission: Box<dyn Admission>,
+        attestation: Attestation,
         gate: ServerGate,
         frames: Stage,
         known: BTreeMap<String, SiteRecord>,
@@ -161,7 +167,7 @@ impl Federation {
             state.sites.entry(name).or_default().record = record;
         }
         let (state, changed) = (Mutex::new(state), watch::Sender::default());
-        Self { offer, admission, gate, frames, state, changed }
+        Self { offer, attestation, gate, frames, state, changed }
     }
 
     pub(crate) fn offer(&self) -> &Offer {
@@ -224,6 +230,30 @@ impl Federation {
         let state = self.lock();
         let seals = |name: &&String| state.sites.get(*name).is_some_and(|site| site.sealed);
         sites.iter().filter(seals).cloned().collect()
+    }
+
+    /// Has every site prove itself anew before it goes on.
+    pub(crate) fn renew(&self) {
+        self.attestation.admission.renew();
+        self.changed.send_replace(());
+    }
+
+    /// Why a site may not take part, where this server has found out itself.
+    pub(crate) fn why(&self, site: &str) -> String {
+        self.lock().quarantined.get(site).cloned().unwrap_or_default()
+    }
+
+    /// A site whose evidence does not hold: it is asked for nothing more, and what it gave is not used.
+    fn quarantine(&self, peer: &Peer, job: &str, reason: &Reason) {
+        let stage = if job.is_empty() { Stage::Join } else { Stage::Job };
+        self.change(|state| {
+            let site = state.sites.entry(peer.name.clone()).or_default();
+            site.refused = Some((stage, reason.code));
+            state.quarantined.insert(peer.name.clone(), reason.detail.clone());
+            state.admitted.remove(&peer.name);
+            state.mail.out.remove(&peer.name);
+            state.relays.leave(&peer.name);
+        });
     }
 
     /// Notes that sites dropped out of a round before they were asked.
@@ -357,6 +387,12 @@ impl Federation {
         self.change(|state| {
             let mut round = state.round.take()?;
             let mut dropped = Vec::new();
+            // What a site gave that may take part no more is not used.
+            let current = |name: &String| {
+                let peer = state.admitted.get(name);
+                peer.is_some_and(|peer| self.judge(Moment::Periodic, peer).is_ok())
+            };
+            round.answers.retain(|name, _| current(name));
             for name in &round.asked {
                 let site = state.sites.entry(name.clone()).or_default();
                 if let Some(refused) = site.refused {
@@ -405,13 +441,19 @@ impl Federation {
     }
 
     /// What to tell a site now, if there is anything.
-    fn turn(&self, name: &str) -> Option<Turn> {
+    fn turn(&self, peer: &Peer) -> Option<Turn> {
         let mut state = self.lock();
         let State { sites, round, finished, mail, .. } = &mut *state;
+        let name = peer.name.as_str();
         let site = sites.entry(name.to_owned()).or_default();
         if *finished {
             site.told_finished = true;
             return Some(Turn::Finished);
+        }
+        let keys = mail.out.contains_key(name);
+        let moment = if keys { Moment::KeyShare } else { Moment::Job };
+        if self.attestation.admission.due(peer) || self.judge(moment, peer).is_err() {
+            return Some(Turn::Attest);
         }
         if let Some(frame) = mail.out.get(name) {
             site.record.bytes_down += frame.len();
@@ -456,123 +498,41 @@ impl Federation {
     }
 
     fn judge(&self, moment: Moment, peer: &Peer) -> Result<(), Reason> {
-        admit(&*self.admission, moment, peer.clone()).map(drop)
-    }
-}
-
-#[tonic::async_trait]
-impl Service for Shared {
-    fn join(&self, peer: &Peer) -> Result<Offer, Reason> {
-        self.0.judge(Moment::Join, peer)?;
-        self.0.change(|state| {
-            state.sites.entry(peer.name.clone()).or_default();
-        });
-        Ok(self.0.offer.clone())
+        admit(&*self.attestation.admission, moment, peer.clone()).map(drop)
     }
 
-    async fn next(&self, peer: &Peer, status: Status) -> Result<Turn, Reason> {
-        self.0.judge(Moment::Job, peer)?;
-        self.0.note(&peer.name, status);
-        let until = Instant::now() + LONG_POLL;
-        let turn = self.0.wait(until, || self.0.turn(&peer.name)).await;
-        if matches!(turn, Some(Turn::Finished)) {
-            self.0.changed.send_replace(());
+    /// The same, but for sites in quarantine; remembers who it was.
+    fn admit(&self, moment: Moment, peer: &Peer) -> Result<(), Reason> {
+        self.judge(moment, peer)?;
+        let mut state = self.lock();
+        if state.quarantined.contains_key(&peer.name) {
+            return Err(Reason::new(Code::NotAttested, "this site is in quarantine"));
         }
-        Ok(turn.unwrap_or(Turn::Wait))
+        if state.admitted.get(&peer.name) != Some(peer) {
+            state.admitted.insert(peer.name.clone(), peer.clone());
+        }
+        Ok(())
     }
 
-    fn upload(&self, peer: &Peer, head: Bytes) -> Result<Box<dyn Sink>, Reason> {
-        let unexpected = || Reason::new(Code::UnexpectedUpload, "the upload answers no open round");
-        let number = {
-            let state = self.0.lock();
-            let round = state.round.as_ref().ok_or_else(unexpected)?;
-            let uploading = state.sites.get(&peer.name).is_some_and(|site| site.uploading);
-            let answered = round.answers.contains_key(&peer.name);
-            if !round.asked.contains(&peer.name) || answered || uploading {
-                return Err(unexpected());
+    /// What one end says, and what the other answers.
+    fn exchange(&self, peer: &Peer, asked: Attest<'_>) -> Result<Attested, Reason> {
+        let Attestation { admission, attester } = &self.attestation;
+        let refuse = |detail| Err(Reason::new(Code::NotAttested, detail));
+        if !asked.job.is_empty() && asked.job != self.offer.run {
+            return refuse("evidence for another run");
+        }
+        if let Some((to, evidence)) = asked.answer {
+            admission.prove(peer, asked.job, &to, evidence)?;
+            return Ok(Attested::default());
+        }
+        let evidence = match (asked.challenge, attester) {
+            (None, _) => None,
+            (Some(challenge), Some(attester)) => {
+                Some(attester.attest(peer, asked.job, &challenge)?)
             }
-            round.number
+            (Some(_), None) => return refuse("this server shows nothing of itself"),
         };
-        let head_len = head.len() as u64;
-        let checked = self.0.gate.admit(&head, number).and_then(|head| {
-            let state = self.0.lock();
-            let round = state.round.as_ref().ok_or_else(unexpected)?;
-            round.aggregator.admit(&peer.name, &head.header)?;
-            let known = state.sites.get(&peer.name).and_then(|site| site.weight);
-            if known.is_some_and(|weight| weight != head.header.weight) {
-                let detail = "a site's weight is the same in every round";
-                return Err(Reason::new(Code::Malformed, detail));
-            }
-            Ok(head)
-        });
-        let head = checked.inspect_err(|reason| self.0.reject(&peer.name, number, reason))?;
-        self.0.change(|state| state.sites.entry(peer.name.clone()).or_default().uploading = true);
-        Ok(Box::new(Upload {
-            federation: self.clone(),
-            site: peer.name.clone(),
-            number,
-            head_len,
-            incoming: Some(Incoming::new(head)),
-        }))
-    }
-
-    fn reply(&self, peer: &Peer, to: &[u8], answer: Result<Bytes, Code>) {
-        let too_long = answer.as_ref().is_ok_and(|frame| frame.len() > MAX_REPLY);
-        if self.0.judge(Moment::Job, peer).is_err() || too_long {
-            return;
-        }
-        self.0.change(|state| {
-            // An answer to nothing, or to what was asked before, is nothing: it may have been sent again.
-            let asked = state.mail.out.get(&peer.name);
-            if asked.is_none_or(|frame| frame.id().bytes() != to) {
-                return;
-            }
-            state.mail.out.remove(&peer.name);
-            match answer {
-                Ok(frame) => {
-                    let site = state.sites.entry(peer.name.clone()).or_default();
-                    site.record.bytes_up += frame.len() as u64;
-                    state.mail.answers.push_back((peer.name.clone(), frame.to_vec()));
-                }
-                Err(code) => {
-                    state.relays.leave(&peer.name);
-                    state.refused_frames.insert(peer.name.clone(), (self.0.frames, code));
-                }
-            }
-        });
-    }
-
-    fn relay(&self, peer: &Peer, to: &str) -> Result<Relayed, Reason> {
-        self.0.judge(Moment::Job, peer)?;
-        let (sender, from) = self.0.converse(&peer.name, to)?;
-        let (federation, name, other) = (self.0.clone(), peer.name.clone(), to.to_owned());
-        let counted = move |bytes| {
-            let mut state = federation.lock();
-            state.sites.entry(name.clone()).or_default().record.bytes_up += bytes;
-            state.sites.entry(other.clone()).or_default().record.bytes_down += bytes;
-        };
-        Ok(Relayed { to: sender, from, counted: Arc::new(counted) })
-    }
-
-    fn report(&self, peer: &Peer, status: Status) {
-        if self.0.judge(Moment::Job, peer).is_ok() {
-            self.0.note(&peer.name, status);
-        }
-    }
-
-    fn connected(&self, peer: &Peer) {
-        self.0.change(|state| state.connections.entry(peer.name.clone()).or_default().open += 1);
-    }
-
-    fn lost(&self, peer: &Peer) {
-        self.0.change(|state| {
-            let connections = state.connections.entry(peer.name.clone()).or_default();
-            connections.open = connections.open.saturating_sub(1);
-            connections.lost = Some(Instant::now());
-            if connections.open == 0 {
-                state.relays.leave(&peer.name);
-            }
-        });
+        Ok(Attested { evidence, challenge: admission.challenge(peer, asked.job)? })
     }
 }
 
@@ -580,55 +540,5 @@ impl Service for Shared {
 #[derive(Clone)]
 pub(crate) struct Shared(pub(crate) Arc<Federation>);
 
-struct Upload {
-    federation: Shared,
-    site: String,
-    number: u32,
-    head_len: u64,
-    /// Taken when the upload ends.
-    incoming: Option<Incoming>,
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.federation.0.change(|state| {
-            if let Some(site) = state.sites.get_mut(&self.site) {
-                site.uploading = false;
-            }
-        });
-    }
-}
-
-impl Sink for Upload {
-    fn write(&mut self, piece: &[u8]) -> Result<(), Reason> {
-        let written = match &mut self.incoming {
-            Some(incoming) => incoming.write(piece),
-            None => Err(Reason::new(Code::Malformed, "the upload has ended")),
-        };
-        written.inspect_err(|reason| self.federation.0.reject(&self.site, self.number, reason))
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<(), Reason> {
-        let incoming = self.incoming.take();
-        let gone = || Reason::new(Code::Malformed, "the upload has ended");
-        let whole = incoming
-            .ok_or_else(gone)
-            .and_then(Incoming::finish)
-            .inspect_err(|reason| self.federation.0.reject(&self.site, self.number, reason))?;
-        self.federation.0.change(|state| {
-            let round = state.round.as_mut().filter(|round| round.number == self.number);
-            let Some(round) = round else {
-                let detail = "the round was closed before the upload ended";
-                return Err(Reason::new(Code::UnexpectedUpload, detail));
-            };
-            let bytes = self.head_len + whole.len();
-            let site = state.sites.entry(self.site.clone()).or_default();
-            site.record.bytes_up += bytes;
-            site.record.receipt.clone_from(&whole.header().receipt);
-            site.weight = Some(whole.header().weight);
-            round.bytes_up += bytes;
-            round.answers.insert(self.site.clone(), whole);
-            Ok(())
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ use crate::session::Exchange;
 /// Runs rounds for a workflow.
 pub(crate) struct Rounds<'a> {
     pub(crate) federation: &'a Federation,
+    /// Whether sites prove themselves anew before each round.
+    pub(crate) renews: bool,
     pub(crate) runtime: Handle,
     pub(crate) run: &'a str,
     pub(crate) job: &'a str,
@@ -47,8 +49,14 @@ pub(crate) struct Sum {
 }
 
 /// What sites refused, of which a server knows the code alone.
-fn refusals_of(refused: BTreeMap<String, (Stage, Code)>) -> impl Iterator<Item = Refusal> {
-    let refusal = |(site, (stage, code))| Refusal::new(site, stage, Reason::new(code, ""));
+fn refusals_of(
+    federation: &Federation,
+    refused: BTreeMap<String, (Stage, Code)>,
+) -> impl Iterator<Item = Refusal> {
+    let refusal = |(site, (stage, code)): (String, _)| {
+        let why = federation.why(&site);
+        Refusal::new(site, stage, Reason::new(code, why))
+    };
     refused.into_iter().map(refusal)
 }
 
@@ -83,6 +91,9 @@ impl Rounds<'_> {
     ) -> Result<Sum, Failure> {
         let started = Instant::now();
         self.stopped()?;
+        if self.renews {
+            self.federation.renew();
+        }
         let asked = self.ask(number);
         if asked.len() < self.settings.min_sites as usize {
             return Err(self.too_few(number));
@@ -167,8 +178,17 @@ impl Rounds<'_> {
 
     /// Why a sealed sum did not come about: what sites refused to help with stands beside it.
     fn unsealed(&self, number: u32, reason: Reason) -> Failure {
-        let refused = self.federation.take_refused_frames();
-        let refusals = refusals_of(refused).map(|refusal| refusal.in_round(number)).collect();
+        let refused = refusals_of(self.federation, self.federation.take_refused_frames());
+        let mut refusals: Vec<Refusal> = refused.map(|refusal| refusal.in_round(number)).collect();
+        // Who was put into quarantine meanwhile is not greeted, and may be whom it wants.
+        let unproved = |refusal: &Refusal| refusal.code == Code::NotAttested;
+        let quarantined: Vec<Refusal> =
+            self.roster_refusals().into_iter().filter(unproved).collect();
+        if reason.code == Code::TooFewSites && !quarantined.is_empty() {
+            let wanted = self.settings.min_sites;
+            refusals.extend(quarantined);
+            return Failure::quorum(number, 0, wanted, refusals, &[]);
+        }
         Failure { refusals, ..Failure::new(reason) }
     }
 
@@ -180,12 +200,12 @@ impl Rounds<'_> {
 
     /// Refusals of the whole job.
     fn roster_refusals(&self) -> Vec<Refusal> {
-        refusals_of(self.federation.roster().refused).collect()
+        refusals_of(self.federation, self.federation.roster().refused).collect()
     }
 
     /// Of all the sites that are needed fewer took part, for what they refused.
     pub(crate) fn short_of(&self, wanted: u32, answered: usize, silent: &[String]) -> Failure {
-        let refused = refusals_of(self.federation.take_refused_frames());
+        let refused = refusals_of(self.federation, self.federation.take_refused_frames());
         let refusals: Vec<Refusal> = refused.chain(self.roster_refusals()).collect();
         let silent: Vec<String> = silent
             .iter()
@@ -235,7 +255,8 @@ impl Rounds<'_> {
 
     fn add(&mut self, number: u32, closed: Closed, started: Instant) -> Result<Sum, Failure> {
         let in_round = |refusal: Refusal| refusal.in_round(number);
-        let refusals: Vec<Refusal> = refusals_of(closed.refusals).map(in_round).collect();
+        let refusals: Vec<Refusal> =
+            refusals_of(self.federation, closed.refusals).map(in_round).collect();
         let answered: Vec<String> = closed.answers.keys().cloned().collect();
         if answered.len() < self.settings.min_sites as usize {
             let mut causes = refusals.clone();
@@ -274,7 +295,9 @@ impl Rounds<'_> {
         self.stopped()?;
         let sum = sum.map_err(|reason| self.unsealed(number, unfit.unwrap_or(reason)))?;
         refusals.extend(sum.complaints.iter().map(complaint).map(in_round));
-        refusals.extend(refusals_of(self.federation.take_refused_frames()).map(in_round));
+        refusals.extend(
+            refusals_of(self.federation, self.federation.take_refused_frames()).map(in_round),
+        );
         let mut dropped = closed.dropped;
         dropped.retain(|name| !refusals.iter().any(|refusal| refusal.site == *name));
         let message = Message::new(self.promise.task, self.promise.kind, Content::Plain(sum.sum));

@@ -5,13 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use privet_core::admission::CertificateOnly;
+use privet_core::audit::Audit;
+use privet_core::clock::SystemClock;
 use privet_core::executor::Executor;
 use privet_core::filter::Cancel;
 use privet_core::seal::ServerSeal;
 use privet_core::{Code, Reason, Refusal, Registry, Stage};
-use privet_gate::{CompileError, Finding, Job, Loaded, Offer, ServerGate, Work, Workload};
-use privet_wire::{ADDRESS_FILE, Identity, Kit, KitError, Role, serve};
+use privet_gate::{
+    AuditFile, CompileError, DemandAttested, Finding, Job, Loaded, Offer, ServerGate, Work,
+    Workload,
+};
+use privet_wire::{ADDRESS_FILE, Identity, Kit, KitError, OpenAttestation, Opening, Role, serve};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
@@ -64,6 +68,7 @@ pub async fn run(
     registry: Arc<Registry>,
     workload: Arc<dyn Workload>,
     open_seal: OpenSeal,
+    open_attestation: OpenAttestation,
     cancel: Cancel,
     mut observer: impl FnMut(&Progress) + Send + 'static,
 ) -> Result<Outcome, ServerError> {
@@ -98,14 +103,30 @@ pub async fn run(
     })?;
     let offer =
         Offer { run: run.clone(), job: job.source.text.to_string(), features, rounds: kit.rounds };
-    let admission = CertificateOnly { roster: kit.sites.clone() };
+    let audit: Option<Arc<dyn Audit>> = match &job.attested {
+        None => None,
+        Some(_) => {
+            let log = kit_folder.join("audit.jsonl");
+            Some(Arc::new(AuditFile::open(&log, Arc::new(SystemClock))?))
+        }
+    };
+    let attestation = open_attestation(Opening {
+        role: Role::Server,
+        kit: kit_folder,
+        identity: &identity,
+        roster: &kit.sites,
+        folder: &kit_folder.join(&kit.attest.folder),
+        show: &kit.attest.show,
+        required: job.attested.as_ref().map(DemandAttested::of_sites),
+        audit,
+    })?;
     let known = checkpoint.as_ref().map(|checkpoint| checkpoint.sites.clone());
     let known = known.unwrap_or_default();
     let frames = match job.work {
         Work::Intersection(_) => Stage::Psi,
         Work::Training(_) | Work::Statistics(_) => Stage::KeyShare,
     };
-    let federation = Arc::new(Federation::new(offer, Box::new(admission), gate, frames, known));
+    let federation = Arc::new(Federation::new(offer, attestation, gate, frames, known));
 
     let listener = TcpListener::bind(&kit.server).await?;
     announce(kit_folder, &listener.local_addr()?.to_string())?;
@@ -130,7 +151,7 @@ pub async fn run(
     let roster = gather(&federation, &kit.sites, patience, &cancel).await;
     observe(&Progress::Started {
         ready: roster.ready.iter().cloned().collect(),
-        refusals: refusals(&roster),
+        refusals: refusals(&roster, &federation),
     });
     let startup_s = began.elapsed().as_secs_f64();
 
@@ -157,6 +178,7 @@ pub async fn run(
         }
         .write(kit_folder)?;
     }
+    let renews = job.attested.as_ref().is_some_and(|attested| attested.each_round);
     let open_seal = {
         let (folder, run) = (kit_folder.to_path_buf(), run.clone());
         move || open_seal(&folder, &identity, &run)
@@ -168,6 +190,7 @@ pub async fn run(
         tokio::task::spawn_blocking(move || {
             let mut rounds = Rounds {
                 federation: &federation,
+                renews,
                 runtime,
                 run: &run,
                 job: &identity_of_job,
@@ -216,7 +239,7 @@ pub async fn run(
         rounds_planned: planned,
         rounds,
         sites: federation.records(),
-        refusals: refusals(&federation.roster()),
+        refusals: refusals(&federation.roster(), &federation),
         last,
         error,
         wall_s: began.elapsed().as_secs_f64(),
@@ -250,9 +273,9 @@ fn evaluator(job: &Job, workload: &dyn Workload) -> Result<Option<Box<dyn Execut
     evaluation.map(open).transpose()
 }
 
-fn refusals(roster: &Roster) -> Vec<Refusal> {
+fn refusals(roster: &Roster, federation: &Federation) -> Vec<Refusal> {
     let refusal = |(site, (stage, code)): (&String, &(Stage, Code))| {
-        Refusal::new(site, *stage, Reason::new(*code, ""))
+        Refusal::new(site, *stage, Reason::new(*code, federation.why(site)))
     };
     roster.refused.iter().map(refusal).collect()
 }

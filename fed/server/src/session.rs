@@ -90,7 +90,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use privet_core::admission::{CertificateOnly, Peer};
+    use privet_core::admission::{Attestation, CertificateOnly, Peer};
     use privet_core::flow::Promise;
     use privet_core::message::Protection;
     use privet_core::tensor::Schema;
@@ -117,9 +117,10 @@ mod tests {
         };
         let gate = ServerGate::compile(&job, &promise, &registry).unwrap();
         let offer = Offer { run: "run".into(), job: text.into(), features: None, rounds: None };
-        let admission = Box::new(CertificateOnly::default());
+        let admission = Arc::new(CertificateOnly::default());
+        let attestation = Attestation { admission, attester: None };
         let known = BTreeMap::new();
-        Shared(Arc::new(Federation::new(offer, admission, gate, Stage::Psi, known)))
+        Shared(Arc::new(Federation::new(offer, attestation, gate, Stage::Psi, known)))
     }
 
     /// However an answer falls between the looks of the one that waits for it.

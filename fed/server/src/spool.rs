@@ -95,7 +95,7 @@ impl Whole {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use privet_core::message::DataKind;
 
@@ -114,6 +114,13 @@ mod tests {
             digest: [0; 32],
         };
         Head::new(header, [body])
+    }
+
+    /// An upload of these bytes.
+    pub(crate) fn whole(body: &[u8]) -> Whole {
+        let mut incoming = Incoming::new(head(body));
+        incoming.write(body).unwrap();
+        incoming.finish().unwrap()
     }
 
     #[test]

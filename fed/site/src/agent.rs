@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use privet_core::admission::{Attestation, Moment, Required};
 use privet_core::clock::Clock;
 use privet_core::executor::{Executor, TaskResult};
 use privet_core::filter::Cancel;
@@ -13,11 +14,13 @@ use privet_core::ledger::Ledger;
 use privet_core::seal::{SiteSeal, Terms};
 use privet_core::{Code, DataKind, Message, Reason, Refusal, Registry, Stage};
 use privet_gate::{
-    Arrived, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, Released, SiteGate,
-    TaskId, Work, Workload,
+    Arrived, Attested, AuditFile, Finding, Job, Lane, Offer, Outbox, Parcel, Policy, Released,
+    SiteGate, TaskId, Work, Workload,
 };
 use privet_store::{Store, StoreError};
-use privet_wire::{Client, Identity, Kit, KitError, Next, Role, WireError};
+use privet_wire::{
+    Client, Identity, Kit, KitError, Next, OpenAttestation, Opening, Role, WireError,
+};
 
 use crate::intersection::Participant;
 
@@ -45,6 +48,8 @@ pub struct Parts {
     pub seal: OpenSeal,
     /// How sets are intersected.
     pub intersector: Arc<dyn Intersector>,
+    /// How it is opened who judges the server, and who proves things to it.
+    pub attestation: OpenAttestation,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -121,7 +126,11 @@ pub async fn run(
         Arc::new(audit),
         Outbox::new(store.clone()),
     )?;
+    // Before a job is known, what every rule asks of the server; after that, what its own rule does.
+    let required = gate.policy().attested_before_join();
+    let attestation = open_attestation(&parts, folder, &identity, &gate, required)?;
     let mut agent = Agent {
+        attestation,
         folder: folder.to_path_buf(),
         store,
         identity: identity.clone(),
@@ -134,7 +143,29 @@ pub async fn run(
     agent.take_part(&parts).await
 }
 
+/// Who judges the server for this site, and who proves things to it.
+fn open_attestation(
+    parts: &Parts,
+    kit: &Path,
+    identity: &Identity,
+    gate: &SiteGate,
+    required: Option<Required>,
+) -> Result<Attestation, Reason> {
+    let attest = &gate.policy().attest;
+    (parts.attestation)(Opening {
+        role: Role::Site,
+        kit,
+        identity,
+        roster: &[],
+        folder: &attest.folder,
+        show: &attest.show,
+        required,
+        audit: Some(gate.audit()),
+    })
+}
+
 struct Agent<'a> {
+    attestation: Attestation,
     folder: PathBuf,
     store: Store,
     identity: Identity,
@@ -168,6 +199,9 @@ macro_rules! patiently {
 
 impl Agent<'_> {
     async fn take_part(&mut self, parts: &Parts) -> Result<Ended, SiteError> {
+        if let Err(reason) = self.attest("").await? {
+            return self.unattested(reason, Stage::Join, None).await;
+        }
         let offer = patiently!(self, self.client.join())?;
         let job = match self.read(&offer, parts) {
             Ok(job) => job,
@@ -176,6 +210,14 @@ impl Agent<'_> {
                 return Ok(Ended::Refused(refusal));
             }
         };
+        let kind = parts.workload.promise(&job).map_or(DataKind::Psi, |promise| promise.kind);
+        let rule = self.gate.policy().attested_of(&job, kind, &self.submitter());
+        let required = rule.as_ref().and_then(Attested::of_server);
+        let (kit, identity) = (self.folder.clone(), self.identity.clone());
+        self.attestation = open_attestation(parts, &kit, &identity, &self.gate, required)?;
+        if let Err(reason) = self.attest(&offer.run).await? {
+            return self.unattested(reason, Stage::Job, Some(&job.name)).await;
+        }
         if let Work::Intersection(wanted) = &job.work {
             return self.intersect(&offer, &job, wanted, parts).await;
         }
@@ -189,18 +231,26 @@ impl Agent<'_> {
         (self.observer)(&Event::Joined(lane.chain().rule().to_owned()));
         let job = lane.job().to_owned();
         loop {
+            if let Err(reason) = self.renewed(&offer.run).await? {
+                return self.unattested(reason, Stage::Job, Some(&job)).await;
+            }
             let Some(next) = self.next(lane.ready(), limit).await? else {
                 return Ok(Ended::Cancelled);
             };
             match next {
                 Next::Wait => {}
                 Next::Finished => return Ok(Ended::Finished),
+                Next::Attest => {
+                    if let Err(reason) = self.attest(&offer.run).await? {
+                        return self.unattested(reason, Stage::Job, Some(&job)).await;
+                    }
+                }
                 Next::Frame(frame) => {
                     let answered = tokio::task::block_in_place(|| lane.frame(&frame));
                     self.reply(&frame, answered, &job).await?;
                 }
                 Next::Task(head, body) => {
-                    executor = self.answer(&lane, executor, &head, body, &job).await?;
+                    executor = self.answer(&lane, executor, &head, body, &job, &offer.run).await?;
                 }
             }
         }
@@ -245,6 +295,11 @@ impl Agent<'_> {
             match next {
                 Next::Wait => {}
                 Next::Finished => return Ok(Ended::Finished),
+                Next::Attest => {
+                    if let Err(reason) = self.attest(&offer.run).await? {
+                        return self.unattested(reason, Stage::Job, Some(&job.name)).await;
+                    }
+                }
                 Next::Task(..) => return Err(WireError::Malformed.into()),
                 Next::Frame(frame) => {
                     let participant = Participant {
@@ -269,6 +324,80 @@ impl Agent<'_> {
                 }
             }
         }
+    }
+
+    /// Has the server prove what it runs, if this site asks for that, and then proves it itself, if the server does.
+    /// A refusal of either is no failure of the site.
+    async fn attest(&mut self, job: &str) -> Result<Result<(), Reason>, SiteError> {
+        // The first question also makes the connection that all of it is bound to.
+        let (_, mut asked) = match patiently!(self, self.client.ask_to_attest(job, None)) {
+            Ok(answered) => answered,
+            Err(WireError::Refused(code)) => return Ok(Err(refused_by_server(code))),
+            Err(error) => return Err(error.into()),
+        };
+        let Attestation { admission, attester } = self.attestation.clone();
+        let lost = || Reason::new(Code::NotAttested, "the connection changed in between");
+        let Some(server) = self.client.server() else { return Ok(Err(lost())) };
+        let posed = match admission.challenge(&server, job) {
+            Ok(posed) => posed,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if let Some(challenge) = posed {
+            let answered = self.client.ask_to_attest(job, Some(challenge)).await;
+            let (evidence, again) = match answered {
+                Ok(answered) => answered,
+                Err(WireError::Refused(code)) => {
+                    return Ok(Err(Reason::new(code, "the server shows nothing of itself")));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            asked = again;
+            let proved = tokio::task::block_in_place(|| {
+                admission.prove(&server, job, &challenge, &evidence)
+            });
+            if let Err(reason) = proved {
+                return Ok(Err(reason));
+            }
+        }
+        let Some(challenge) = asked else { return Ok(Ok(())) };
+        let Some(attester) = attester else {
+            let detail =
+                "the server asks this site to attest, and its policy's [attest] shows nothing";
+            return Ok(Err(Reason::new(Code::NotAttested, detail)));
+        };
+        let shown = tokio::task::block_in_place(|| {
+            let evidence = attester.attest(&server, job, &challenge)?;
+            self.gate.evidence(&server.name, job, evidence)?.handover()
+        });
+        let parcel = match shown {
+            Ok(parcel) => parcel,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        match self.client.attest(job, &challenge, &parcel).await {
+            Ok(()) => Ok(Ok(())),
+            Err(WireError::Refused(code)) => Ok(Err(refused_by_server(code))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Proves anew where the server's evidence has become too old, or was of another connection.
+    async fn renewed(&mut self, job: &str) -> Result<Result<(), Reason>, SiteError> {
+        let admission = &self.attestation.admission;
+        let fresh = self.client.server().is_some_and(|server| {
+            !admission.due(&server) && admission.judge(Moment::Job, &server).is_ok()
+        });
+        if fresh { Ok(Ok(())) } else { self.attest(job).await }
+    }
+
+    async fn unattested(
+        &mut self,
+        reason: Reason,
+        stage: Stage,
+        job: Option<&str>,
+    ) -> Result<Ended, SiteError> {
+        let refusal = Refusal::new(&self.gate.policy().site, stage, reason);
+        self.refuse(&refusal, job).await?;
+        Ok(Ended::Refused(refusal))
     }
 
     /// Reads the offered job.
@@ -322,6 +451,7 @@ impl Agent<'_> {
         head: &[u8],
         body: Vec<u8>,
         job: &str,
+        run: &str,
     ) -> Result<Box<dyn Executor>, SiteError> {
         let site = &self.gate.policy().site;
         let arrived = Arrived::new(head, &body);
@@ -359,7 +489,15 @@ impl Agent<'_> {
             tokio::time::sleep(until_tick(began.elapsed())).await;
         }
         match released {
-            Ok(parcel) => self.send(round, &parcel).await?,
+            // What was computed is not given to a server whose evidence has become too old; it is asked again.
+            Ok(parcel) => match self.renewed(run).await? {
+                Ok(()) => self.send(round, &parcel).await?,
+                Err(reason) => {
+                    let site = &self.gate.policy().site;
+                    let refusal = Refusal::new(site, Stage::TaskResult, reason).in_round(round);
+                    self.refuse(&refusal, Some(job)).await?;
+                }
+            },
             Err(refusal) => self.refuse(&refusal, Some(job)).await?,
         }
         Ok(executor)
@@ -412,6 +550,10 @@ impl Agent<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn refused_by_server(code: Code) -> Reason {
+    Reason::new(code, "the server does not take this site's evidence")
 }
 
 /// Answers to statistics leave at whole multiples of this after their task came.

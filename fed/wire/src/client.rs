@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use privet_core::admission::Peer;
 use privet_core::{Code, Reason};
@@ -19,8 +20,8 @@ use tonic::{Request, Status as Rpc};
 
 use crate::identity::Identity;
 use crate::protocol::{
-    FederationClient, Frame, JoinRequest, Part, ReplyRequest, TurnNumber, code, code_number,
-    encode_status, frames,
+    AttestReply, AttestRequest, FederationClient, Frame, JoinRequest, Part, ReplyRequest,
+    TurnNumber, code, code_number, encode_status, frames,
 };
 use crate::tls::{client_config, peer, server_name};
 use crate::{CONNECTION, MAX_FRAME, PROTOCOL, WINDOW};
@@ -60,6 +61,8 @@ pub enum Next {
     Task(Vec<u8>, Vec<u8>),
     /// An answer to a frame of a protocol session.
     Frame(Vec<u8>),
+    /// Nothing, before this site has proved anew what it runs.
+    Attest,
     /// Nothing: the job has ended.
     Finished,
 }
@@ -148,6 +151,50 @@ impl Client {
         serde_json::from_slice(&offer).map_err(|_| WireError::Malformed)
     }
 
+    /// Asks the server to prove what it runs, and what it asks of this site: its evidence, if a challenge was posed,
+    /// and its own challenge, if it has one.
+    ///
+    /// # Errors
+    /// When the server refuses, cannot be reached, or answers something else.
+    pub async fn ask_to_attest(
+        &self,
+        job: &str,
+        challenge: Option<[u8; 32]>,
+    ) -> Result<(Vec<u8>, Option<[u8; 32]>), WireError> {
+        let request = AttestRequest {
+            job: job.to_owned(),
+            challenge: challenge.map_or_else(Bytes::new, |challenge| challenge.to_vec().into()),
+            ..AttestRequest::default()
+        };
+        let reply = self.rpc.clone().attest(request).await;
+        let AttestReply { evidence, challenge } = reply.map_err(|s| failed(&s))?.into_inner();
+        let challenge = match &challenge[..] {
+            [] => None,
+            bytes => Some(bytes.try_into().map_err(|_| WireError::Malformed)?),
+        };
+        Ok((evidence.to_vec(), challenge))
+    }
+
+    /// Sends evidence that answers a challenge of the server.
+    ///
+    /// # Errors
+    /// When the server refuses it or cannot be reached, or the parcel is no evidence.
+    pub async fn attest(
+        &self,
+        job: &str,
+        to: &[u8; 32],
+        evidence: &Parcel,
+    ) -> Result<(), WireError> {
+        let request = AttestRequest {
+            job: job.to_owned(),
+            to: to.to_vec().into(),
+            evidence: evidence.evidence().cloned().ok_or(WireError::Malformed)?,
+            ..AttestRequest::default()
+        };
+        self.rpc.clone().attest(request).await.map_err(|status| failed(&status))?;
+        Ok(())
+    }
+
     /// Says in which state the site is, and asks what to do. A task of more than `max_bytes` is
     /// not taken.
     ///
@@ -185,6 +232,7 @@ impl Client {
             (TurnNumber::Finished, None) => Ok(Next::Finished),
             (TurnNumber::Task, Some(head)) => Ok(Next::Task(head, body)),
             (TurnNumber::Session, None) => Ok(Next::Frame(body)),
+            (TurnNumber::Attest, None) => Ok(Next::Attest),
             _ => Err(WireError::Malformed),
         }
     }

@@ -14,6 +14,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
 
 /// The name in a server's certificate.
 pub const SERVER_NAME: &str = "privet-server";
@@ -123,6 +124,19 @@ impl Identity {
                 .map_err(|_| unreadable("ca.pem"))?,
             protocol: protocol_key(kit)?,
         })
+    }
+}
+
+impl Identity {
+    /// SHA-256 of the public key (SPKI) of its certificate, as peers see it.
+    ///
+    /// # Errors
+    /// When the certificate is none.
+    pub fn key_digest(&self) -> Result<[u8; 32], IdentityError> {
+        let certificate = x509_parser::parse_x509_certificate(&self.certificate);
+        let (_, certificate) =
+            certificate.map_err(|_| IdentityError::Unreadable("cert.pem".to_owned()))?;
+        Ok(Sha256::digest(certificate.public_key().raw).into())
     }
 }
 

@@ -10,6 +10,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use privet_core::admission::Shown;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Credentials, Identity, IdentityError, Role};
@@ -41,6 +42,25 @@ pub struct Kit {
     /// What a site calls whoever submits its server's job; the name in the server's certificate
     /// when absent.
     pub submitter: Option<String>,
+    /// What a server shows of itself, and where it holds what it judges sites by; a site's is in its policy.
+    #[serde(default)]
+    pub attest: KitAttest,
+}
+
+/// `[attest]` of a server's kit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct KitAttest {
+    /// What is shown; nothing when empty.
+    pub show: Vec<Shown>,
+    /// Policies by name, reference files, revocation lists; from the kit on.
+    pub folder: PathBuf,
+}
+
+impl Default for KitAttest {
+    fn default() -> Self {
+        Self { show: Vec::new(), folder: "attest".into() }
+    }
 }
 
 /// Why a kit could not be read or written.

@@ -35,6 +35,7 @@
 //! }
 //! ```
 
+mod attestation;
 mod client;
 mod identity;
 mod kit;
@@ -44,11 +45,12 @@ mod server;
 mod tls;
 mod vouch;
 
+pub use attestation::{OpenAttestation, Opening};
 pub use client::{Client, Next, SubmitError, WireError};
 pub use identity::{Authority, Credentials, Identity, IdentityError, Role, SERVER_NAME};
-pub use kit::{ADDRESS_FILE, Kit, KitError};
+pub use kit::{ADDRESS_FILE, Kit, KitAttest, KitError};
 pub use peer::{Conversation, PeerKeys};
-pub use server::{Relayed, Service, Sink, Turn, serve};
+pub use server::{Attest, Attested, Relayed, Service, Sink, Turn, serve};
 
 /// Bytes of a chunk. With windows of four chunks a loopback connection is bound by TLS, and an
 /// open connection holds a few MiB at most.

@@ -12,8 +12,8 @@ pub(crate) use generated::federation_client::FederationClient;
 pub(crate) use generated::federation_server::{Federation, FederationServer};
 pub(crate) use generated::frame::Part;
 pub(crate) use generated::{
-    Frame, JoinReply, JoinRequest, ReplyRequest, ReportReply, Status as StatusMessage, SubmitReply,
-    Turn as TurnNumber,
+    AttestReply, AttestRequest, Frame, JoinReply, JoinRequest, ReplyRequest, ReportReply,
+    Status as StatusMessage, SubmitReply, Turn as TurnNumber,
 };
 
 const STAGES: [Stage; 7] = [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use privet_core::admission::Peer;
+use privet_core::admission::{MAX_EVIDENCE, Peer};
 use privet_core::{Code, Reason};
 use privet_gate::{Offer, Parcel, Status};
 use tokio::net::TcpListener;
@@ -16,11 +16,15 @@ use tonic::{Request, Response, Status as Rpc, Streaming};
 
 use crate::identity::Identity;
 use crate::protocol::{
-    Federation, FederationServer, Frame, JoinReply, JoinRequest, Part, ReplyRequest, ReportReply,
-    StatusMessage, SubmitReply, TurnNumber, code, code_number, decode_status, frames, session,
+    AttestReply, AttestRequest, Federation, FederationServer, Frame, JoinReply, JoinRequest, Part,
+    ReplyRequest, ReportReply, StatusMessage, SubmitReply, TurnNumber, code, code_number,
+    decode_status, frames, session,
 };
 use crate::tls::{Ended, ServerStream, peer, server_config};
 use crate::{CONNECTION, MAX_FRAME, PROTOCOL, STREAMS, WINDOW};
+
+/// Longest name of a run.
+const MAX_JOB: usize = 128;
 
 /// How long a peer has for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -37,6 +41,8 @@ pub enum Turn {
     Task(Parcel),
     /// Answer this frame of a protocol session.
     Frame(Parcel),
+    /// Prove anew what you run.
+    Attest,
     /// The job has ended.
     Finished,
 }
@@ -66,6 +72,26 @@ pub struct Relayed {
     pub counted: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
+/// What a site says to prove what it runs, and to have the server do so.
+#[derive(Debug, Clone, Copy)]
+pub struct Attest<'a> {
+    /// The run; empty before there is one.
+    pub job: &'a str,
+    /// For the server.
+    pub challenge: Option<[u8; 32]>,
+    /// A challenge of the server, and the site's answer.
+    pub answer: Option<([u8; 32], &'a [u8])>,
+}
+
+/// What the server answers.
+#[derive(Debug, Clone, Default)]
+pub struct Attested {
+    /// To the challenge.
+    pub evidence: Option<Vec<u8>>,
+    /// For the site.
+    pub challenge: Option<[u8; 32]>,
+}
+
 /// What a server does with what sites send.
 #[tonic::async_trait]
 pub trait Service: Send + Sync + 'static {
@@ -74,6 +100,12 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// When it may not.
     fn join(&self, peer: &Peer) -> Result<Offer, Reason>;
+
+    /// A site proves what it runs, and asks the same of the server.
+    ///
+    /// # Errors
+    /// When what it proves is not enough.
+    fn attest(&self, peer: &Peer, asked: Attest<'_>) -> Result<Attested, Reason>;
 
     /// A site asks what to do; answered when there is something, or after a while.
     ///
@@ -130,6 +162,31 @@ impl<S: Service> Federation for Adapter<S> {
         Ok(Response::new(JoinReply { offer: offer.into() }))
     }
 
+    async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestReply>, Rpc> {
+        let peer = caller(&request)?;
+        let AttestRequest { job, challenge, to, evidence } = request.get_ref();
+        let invalid = |_| Rpc::invalid_argument("a challenge has 32 bytes");
+        let challenge = match &challenge[..] {
+            [] => None,
+            bytes => Some(bytes.try_into().map_err(invalid)?),
+        };
+        let answer = match &to[..] {
+            [] => None,
+            bytes => Some((bytes.try_into().map_err(invalid)?, &evidence[..])),
+        };
+        if evidence.len() > MAX_EVIDENCE || job.len() > MAX_JOB {
+            return Err(Rpc::invalid_argument("too long"));
+        }
+        let asked = Attest { job, challenge, answer };
+        // Verifying takes milliseconds of this processor, collecting a device's answer longer.
+        let answered = tokio::task::block_in_place(|| self.0.attest(&peer, asked));
+        let Attested { evidence, challenge } = answered.map_err(|reason| refused(&reason))?;
+        Ok(Response::new(AttestReply {
+            evidence: evidence.unwrap_or_default().into(),
+            challenge: challenge.map_or_else(Bytes::new, |challenge| challenge.to_vec().into()),
+        }))
+    }
+
     type NextStream = Pin<Box<dyn Stream<Item = Result<Frame, Rpc>> + Send>>;
 
     async fn next(
@@ -145,13 +202,14 @@ impl<S: Service> Federation for Adapter<S> {
             Turn::Wait => TurnNumber::Wait,
             Turn::Task(_) => TurnNumber::Task,
             Turn::Frame(_) => TurnNumber::Session,
+            Turn::Attest => TurnNumber::Attest,
             Turn::Finished => TurnNumber::Finished,
         };
         let mut list = vec![Frame { part: Some(Part::Turn(number.into())) }];
         match &turn {
             Turn::Task(parcel) => list.extend(frames(parcel)),
             Turn::Frame(parcel) => list.extend(session(parcel)),
-            Turn::Wait | Turn::Finished => {}
+            Turn::Wait | Turn::Attest | Turn::Finished => {}
         }
         let stream = tokio_stream::iter(list.into_iter().map(Ok));
         Ok(Response::new(Box::pin(stream)))

@@ -162,6 +162,7 @@ mod tests {
             sites: Vec::new(),
             rounds: None,
             submitter: None,
+            attest: crate::KitAttest::default(),
         };
         kit.write(folder.path(), credentials).unwrap();
         let identity = Identity::load(folder.path()).unwrap();

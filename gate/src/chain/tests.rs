@@ -63,7 +63,21 @@ fn requirements_hold() {
     let with = |more: &str, job_more: &str| check("record", &noise, more, job_more, &record);
     assert_eq!(with("require = { rounds-max = 19 }", ""), "rounds-max");
     assert_eq!(with("require = { rounds-max = 20 }", ""), "ok");
-    assert_eq!(with("require = { attested = { server = [\"gpu-cc\"] } }", ""), "not-attested");
+    // What the server proves is seen when it is asked; what sites do, the job has to demand as strictly.
+    assert_eq!(with("require = { attested = { server = [\"gpu-cc\"] } }", ""), "ok");
+    let sites = "require = { attested = { sites = [\"gpu-cc\"], max-age = \"5m\" } }";
+    for (demanded, expected) in [
+        ("", "not-attested"),
+        ("[demand]\nattested = { sites = [\"gpu-only\"], max-age = \"5m\" }", "not-attested"),
+        ("[demand]\nattested = { sites = [\"gpu-cc\"] }", "not-attested"),
+        (
+            "[demand]\nattested = { sites = [\"gpu-cc\"], max-age = \"5m\", allow-simulated = true }",
+            "not-attested",
+        ),
+        ("[demand]\nattested = { sites = [\"snp\", \"gpu-cc\"], max-age = \"5m\" }", "ok"),
+    ] {
+        assert_eq!(with(sites, demanded), expected, "{demanded}");
+    }
     let asks = "[protect]\nscheme = \"threshold\"\nmin-sites = 4";
     assert_eq!(with("allow-job-protection = false", asks), "seal-refused");
     // What a job seals keeps all of its noise, which the account counts as before.

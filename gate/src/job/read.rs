@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use privet_core::Registry;
+use privet_core::admission::Shown;
 use privet_core::intersect::{Duplicates, NORMALISE, Protocol, Reveal, Wanted};
 use privet_core::receipt::Demand;
 use privet_core::sensitivity::Unit;
@@ -17,6 +18,7 @@ use super::{
     Model, ModelKind, Schedule, ServerStep, Side, Simulate, SimulatedSite, Statistic, Train,
     Training, Work, WorkflowKind, one, parse_duration, tenth,
 };
+use crate::attestation::DemandAttested;
 use crate::filter_use::{self, FilterTable};
 use crate::finding::{Finding, Source, did_you_mean, parse};
 use crate::policy::{Protect, TASKS, is_name};
@@ -121,7 +123,7 @@ mod file {
         pub sealed: bool,
         pub noise_multiplier_min: Option<f64>,
         pub epsilon_max: Option<f64>,
-        pub attested: Option<Value>,
+        pub attested: Option<DemandAttested>,
     }
 
     #[derive(Deserialize)]
@@ -169,6 +171,8 @@ mod file {
         pub sites: Vec<SimulatedSite>,
         #[serde(default = "first")]
         pub seed: u64,
+        #[serde(default)]
+        pub server_shows: Vec<Shown>,
         #[serde(default)]
         pub curve: Vec<Spanned<CurvePoint>>,
     }
@@ -251,10 +255,6 @@ impl Reader<'_> {
             self.error("invalid", message, file.job.name.span(), "for example `hospitals`");
         }
         let workflow = *file.job.workflow.get_ref();
-        if file.demand.attested.is_some() {
-            let message = "attestation is not built in this version: `attested` cannot be demanded";
-            self.error("not-built", message, 0..0, "leave it out");
-        }
         if let Some((message, help)) = file.protect.as_ref().and_then(Protect::problem) {
             let at = self.source.text.find("[protect]").unwrap_or(0);
             self.error("invalid", message, at..at + 9, help);
@@ -350,6 +350,7 @@ impl Reader<'_> {
                     .map(|site| SimulatedSite { policy: folder.join(site.policy), ..site })
                     .collect(),
                 seed: simulate.seed,
+                server_shows: simulate.server_shows,
             }
         });
         Some(Job {
@@ -364,6 +365,7 @@ impl Reader<'_> {
                 noise_multiplier_min: file.demand.noise_multiplier_min,
                 epsilon_max: file.demand.epsilon_max,
             },
+            attested: file.demand.attested,
             evaluation: file.evaluation.map(|evaluation| Evaluation {
                 data: folder.join(evaluation.data),
                 label: evaluation.label,

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{DANGER_UNFILTERED, Dataset, Out, Policy, Protect, Rule, TASKS, Weight, When, is_name};
+use crate::attestation::Attest;
 use crate::filter_use::{self, FilterTable, FilterUse};
 use crate::finding::{Finding, Severity, Source, did_you_mean, parse};
 use crate::intersection::{Noise, PsiRule};
@@ -19,6 +20,7 @@ use crate::intersection::{Noise, PsiRule};
 mod file {
     //! The file as it is written.
     use super::*;
+    use crate::attestation::{Attest, Attested};
 
     fn yes() -> bool {
         true
@@ -40,6 +42,8 @@ mod file {
         pub rule: Vec<Spanned<Rule>>,
         #[serde(default)]
         pub psi: Vec<Spanned<Psi>>,
+        #[serde(default)]
+        pub attest: Attest,
     }
 
     #[derive(Deserialize)]
@@ -102,19 +106,6 @@ mod file {
     pub(super) struct Require {
         pub attested: Option<Attested>,
         pub rounds_max: Option<u32>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    #[allow(dead_code)] // checked for its form; its first user is attestation
-    pub(super) struct Attested {
-        #[serde(default)]
-        pub server: Vec<String>,
-        #[serde(default)]
-        pub sites: Vec<String>,
-        pub max_age: Option<String>,
-        #[serde(default)]
-        pub allow_simulated: bool,
     }
 
     #[derive(Deserialize, Default)]
@@ -271,6 +262,7 @@ impl Reader<'_> {
             digest: Digest::of(self.source.text.as_bytes()).hex(),
             pins,
             psi,
+            attest: Attest { folder: folder.join(&file.attest.folder), ..file.attest },
             source: self.source.clone(),
             warnings: Vec::new(),
         }
@@ -487,7 +479,7 @@ impl Reader<'_> {
                 out,
                 input,
                 rounds_max: file.require.rounds_max,
-                attested: file.require.attested.is_some(),
+                attested: file.require.attested,
                 protect: file.protect,
                 allow_job_protection: file.allow_job_protection,
                 metrics: file.metrics.allow,

@@ -15,6 +15,7 @@ pub(crate) fn identity(authority: &Authority, role: Role, name: &str) -> Identit
         sites: vec![],
         rounds: None,
         submitter: None,
+        attest: privet_wire::KitAttest::default(),
     };
     kit.write(folder.path(), &authority.certify(role, name).unwrap()).unwrap();
     Kit::load(folder.path(), role).unwrap().1
