@@ -464,6 +464,7 @@ fn mistakes_of_the_user_are_told_as_such() {
         said.json()["error"]["code"].as_str().unwrap().to_owned()
     };
     assert_eq!(usage(verify("no-such-file", HOPPER, &[])), "unreadable");
+    assert_eq!(usage(verify(report, "@no-such-file", &chain)), "unreadable");
     assert_eq!(usage(verify(report, "xyz", &chain)), "usage");
     assert_eq!(usage(verify(report, &HOPPER[1..], &chain)), "usage");
     assert_eq!(usage(verify(report, &HOPPER.repeat(2), &chain)), "usage");

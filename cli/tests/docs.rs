@@ -73,6 +73,10 @@ fn prepared() -> Demo {
         let from = repository().join("cc-attest/tests/evidence").join(from);
         std::fs::copy(from, evidence.join(to)).unwrap();
     }
+    // Where a quote of version 4 has its report data.
+    let quote = std::fs::read(evidence.join("quote.bin")).unwrap();
+    let nonce: String = quote[568..632].iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(evidence.join("nonce"), nonce).unwrap();
     let log = demo.workspace().join("sites/north/audit.jsonl");
     std::fs::copy(log, folder.join("audit.jsonl")).unwrap();
     demo
