@@ -1,5 +1,6 @@
 //! The benchmarks behind `privet bench`. They print what they measure and assert nothing.
 
+pub mod attest;
 pub mod dp;
 pub mod fed;
 pub mod he;

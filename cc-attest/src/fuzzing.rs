@@ -1,5 +1,6 @@
 //! Bytes of anybody's to each parser, past the signatures that keep them from most of it.
 
+use crate::appraisal::Kind;
 use crate::nvidia::opaque::Fields;
 use crate::nvidia::spdm::{Report, SIGNATURE};
 use crate::nvidia::{chip, dice};
@@ -37,6 +38,14 @@ pub fn der(bytes: &[u8]) {
     let _ = chain.leaf().map(dice::fwid);
 }
 
+/// As a bundle of a peer's, as a file of a user's, and as each kind of evidence to be shown.
+pub fn bundle(bytes: &[u8]) {
+    crate::evidence::try_decode(bytes);
+    for kind in [Kind::NvidiaGpu, Kind::Snp, Kind::Tdx, Kind::Nras] {
+        let _ = show::fields(kind, bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -59,6 +68,9 @@ mod tests {
             super::spdm(&with("nvidia/gh100-BADSIG/report.bin", at, &bytes));
             super::rim(&with("nvidia/gh100-545.00-PASS/driver_rim_545.00.xml", at, &bytes));
             super::der(&with("nvidia/gb100-575.32/chain.pem", at, &bytes));
+            for path in ["nvidia/nras/gpu_detached_eat.json", "intel/tdx-v4-PASS/quote.bin"] {
+                super::bundle(&with(path, at, &bytes));
+            }
             let ders = crate::testing::chain("gb100-575.32").certificates()[0].der().to_vec();
             let mut cert = ders.clone();
             for (place, byte) in cert.iter_mut().skip(at % ders.len()).zip(&bytes) {

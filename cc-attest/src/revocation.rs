@@ -194,7 +194,13 @@ fn standings<'c, C: AsRef<[&'c [u8]]>>(
                 let detail = format!("`{name}` is revoked, says {by}");
                 found.against.push(Refusal::new(Code::CertRevoked, detail));
             }
-            Standing::Unknown(why) if why.is_empty() => found.silent.push(format!("`{name}`")),
+            Standing::Unknown(why) if why.is_empty() => {
+                let name = format!("`{name}`");
+                // Signers of two files are often called alike.
+                if !found.silent.contains(&name) {
+                    found.silent.push(name);
+                }
+            }
             Standing::Unknown(why) => {
                 let detail = format!("nothing good says whether `{name}` is revoked: {why}");
                 found.unusable.push(detail);

@@ -61,6 +61,22 @@ fn prepared() -> Demo {
     {
         std::fs::write(folder.join(format!("{site}.csv")), format!("email\n{row}\n")).unwrap();
     }
+    let evidence = folder.join("evidence");
+    std::fs::create_dir(&evidence).unwrap();
+    for (from, to) in [
+        ("nvidia/gh100-545.00-PASS/report.bin", "report.bin"),
+        ("nvidia/gh100-545.00-PASS/chain.pem", "chain.pem"),
+        ("nvidia/gh100-545.00-PASS/driver_rim_545.00.xml", "driver.xml"),
+        ("nvidia/gh100-545.00-PASS/vbios_rim_1010_0200_882_96005E0001.xml", "vbios.xml"),
+        ("intel/tdx-v4-PASS/quote.bin", "quote.bin"),
+    ] {
+        let from = repository().join("cc-attest/tests/evidence").join(from);
+        std::fs::copy(from, evidence.join(to)).unwrap();
+    }
+    // Where a quote of version 4 has its report data.
+    let quote = std::fs::read(evidence.join("quote.bin")).unwrap();
+    let nonce: String = quote[568..632].iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(evidence.join("nonce"), nonce).unwrap();
     let log = demo.workspace().join("sites/north/audit.jsonl");
     std::fs::copy(log, folder.join("audit.jsonl")).unwrap();
     demo
@@ -89,6 +105,7 @@ fn commands_of_the_pages_run() {
         "docs/policy.md",
         "docs/attach-a-filter.md",
         "docs/psi.md",
+        "docs/attestation.md",
         "examples/hospitals/README.md",
     ] {
         let text = read(page);
@@ -131,6 +148,32 @@ fn the_policies_of_the_pages_are_what_they_say() {
     let args = ["policy", "check", "registry.toml", "--job", "examples/psi/job.toml"];
     let said = demo.privet(&args);
     assert_eq!(said.code, 0, "{}", said.stderr);
+}
+
+/// The policy of evidence on its page is one, and has every key that there is.
+#[test]
+fn the_policy_of_evidence_has_all_keys() {
+    let page = blocks(&read("docs/attestation.md"), "toml").remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    std::fs::write(&path, &page).unwrap();
+    let policy = privet::evidence_policy(&path).unwrap();
+    fn keys(value: &serde_json::Value, found: &mut Vec<String>) {
+        for (key, value) in value.as_object().into_iter().flatten() {
+            found.push(key.clone());
+            keys(value, found);
+        }
+    }
+    let mut all = Vec::new();
+    keys(&serde_json::to_value(&policy).unwrap(), &mut all);
+    assert!(all.len() > 25, "{all:?}");
+    for key in all {
+        assert!(page.contains(&key), "{key}");
+    }
+    // What is not an example is the value that holds where nothing is written.
+    let default = privet::cc_attest::policy::Policy::named(policy.profile);
+    assert_eq!((policy.revocation, policy.tdx), (default.revocation, default.tdx));
+    assert_eq!((policy.nras, policy.gpu.require_fwid), (default.nras, default.gpu.require_fwid));
 }
 
 /// The job's filter and the site's filter of the page, each in at most 20 lines.
@@ -249,8 +292,11 @@ const COMMANDS: &[&[&str]] = &[
     &["audit", "verify"],
     &["audit", "tail"],
     &["psi", "local"],
+    &["attest", "verify"],
+    &["attest", "show"],
     &["bench", "fed"],
     &["bench", "psi"],
+    &["bench", "attest"],
 ];
 
 #[test]
@@ -332,6 +378,13 @@ fn reference() -> String {
     for code in Code::ALL {
         page.push_str(&format!("| `{code}` | {} | {} |\n", code.exit_code(), code.help()));
     }
+    page.push_str(
+        "\n## Refusal codes of evidence\n\nOf `attest verify`; what each means is in `docs/attestation.md`.\n\n\
+         | code | what to do |\n|---|---|\n",
+    );
+    for code in privet::cc_attest::refusal::Code::ALL {
+        page.push_str(&format!("| `{}` | {} |\n", code.as_str(), code.help()));
+    }
     page.push_str("\n## Templates\n\n");
     for template in TEMPLATES {
         page.push_str(&format!("- `{}`: {}\n", template.name, template.summary));
@@ -343,6 +396,8 @@ fn reference() -> String {
          - `policy explain`: `privacy[].guess_rate`, `refusal`.\n\
          - `audit verify`: `warnings`. `audit tail`: a list of audit lines.\n\
          - `budget show`: `entries[].run`.\n\
+         - `attest verify`: `devices[].simulated`; options `--revocation FILE` (a list or an OCSP response), `--keys FILE` (a JWK set), `--simulated-root FILE`. `attest show`: `pieces[].kind`, `pieces[].fields[]` = `{offset, length, name, value}`.\n\
+         - `bench attest`: `ms_per_new_report` (no certificate ever seen), `ms_per_new_device` (its authorities were).\n\
          - `psi local`: `sites[].blank` (rows without a key), `sites[].bytes_sent`, `sites[].peak_rss_bytes`; `run` of an intersection has the same under `psi`.\n\
          - `kit.toml`: a site's `policy` and `submitter` (what it calls whoever submits its server's jobs; the name in the server's certificate when absent); a server's `job`, `sites`, `rounds`. `job.toml`: `[model] hidden`. \
          `site.toml`: `weight = \"equal\"`, `metrics = { allow = [] }`; of `protect`: `exact`, `verify`, `survivors`; of `[[psi]]`: `all-peers` = false, `columns`.\n\

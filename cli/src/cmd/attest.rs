@@ -33,8 +33,8 @@ pub(crate) enum Command {
 /// nonce it names of itself is not believed. Exit 0 when it is `affirming` or `warning`, else 5.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  privet attest verify --evidence evidence/report.bin --chain evidence/chain.pem --nonce 4cff7f5380ead8fad8ec2c531c110aca4302a88f603792801a8ca29ee151af2e --rim evidence/driver.xml --rim evidence/vbios.xml --at 2023-10-01T00:00:00Z
-  privet attest verify --evidence evidence/report.bin --chain evidence/chain.pem --nonce 4cff7f5380ead8fad8ec2c531c110aca4302a88f603792801a8ca29ee151af2e --rim evidence/driver.xml --rim evidence/vbios.xml --at 2023-10-01T00:00:00Z --json")]
+  privet attest verify --evidence evidence/quote.bin --nonce @evidence/nonce
+  privet attest verify --evidence evidence/quote.bin --nonce @evidence/nonce --json")]
 pub(crate) struct Verify {
     /// The evidence.
     #[arg(long, value_name = "FILE")]
@@ -42,7 +42,8 @@ pub(crate) struct Verify {
     /// Its certificates, PEM or DER; for SNP the VCEK or VLEK and AMD's.
     #[arg(long, value_name = "FILE")]
     chain: Vec<PathBuf>,
-    /// What it must answer: 32 bytes for GPUs, switches and tokens, the 64 of the report data for SNP and TDX.
+    /// What it must answer, or @FILE with that in it: 32 bytes for GPUs, switches and tokens, the 64 of the report
+    /// data for SNP and TDX.
     #[arg(long, value_name = "HEX")]
     nonce: String,
     /// Reference values of a driver or a firmware, as NVIDIA signs them.
@@ -108,10 +109,18 @@ fn failed(error: EvidenceError) -> Failed {
 }
 
 fn verify(args: &Verify, out: &Out) -> Ended {
+    let nonce = match args.nonce.strip_prefix('@') {
+        None => args.nonce.clone(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failed::new(2, "unreadable", format!("{path}: {error}")))?;
+            text.trim().to_owned()
+        }
+    };
     let options = EvidenceOptions {
         evidence: args.evidence.clone(),
         chains: args.chain.clone(),
-        nonce: args.nonce.clone(),
+        nonce,
         references: args.rim.clone(),
         collateral: args.collateral.clone(),
         revocation: args.revocation.clone(),

@@ -1,7 +1,7 @@
 //! `privet bench`.
 
 use privet::core::intersect::Protocol;
-use privet_bench::{dp, fed, he, psi};
+use privet_bench::{attest, dp, fed, he, psi};
 
 use super::Ended;
 use super::psi::one_of;
@@ -72,6 +72,15 @@ pub(crate) enum Command {
         /// Threads of each process; as many as there are cores when left out.
         #[arg(long)]
         threads: Option<usize>,
+    },
+    /// Attestation: a recorded report of a GPU with its reference files.
+    #[command(after_help = "Examples:
+  privet bench attest --verifications 20
+  privet bench attest --verifications 10 --json")]
+    Attest {
+        /// How often each thing is done.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+        verifications: u32,
     },
     /// Noise: samplers, and clip and Gaussian noise on one update.
     #[command(after_help = "Examples:
@@ -160,6 +169,11 @@ pub(crate) fn main(command: &Command, out: &Out) -> Ended {
                 binary: std::env::current_exe()?,
             })
             .map_err(super::run::failed)?;
+            out.result(&measured, || measured.table());
+        }
+        Command::Attest { verifications } => {
+            let options = attest::Options { verifications: *verifications };
+            let measured = attest::run(&options)?;
             out.result(&measured, || measured.table());
         }
         Command::Dp { params, threads } => {
