@@ -105,7 +105,9 @@ fn recorded_evidence_gives_what_it_must() {
     let missing = ["RimMissing", "RimMissing"];
     let bad = |case: u8| format!("nvidia/bad-chains/hopper_cert_chain_case{case}.pem");
     let no_rim = gpu("gh100-550.90.07-no-rim");
-    let cases: Vec<(String, &str, Vec<String>, &str, &str, &str, &[&str])> = vec![
+    // Evidence, challenge, files, time; verdict, kind, refusals.
+    type Case<'a> = (String, &'a str, Vec<String>, &'a str, &'a str, &'a str, &'a [&'a str]);
+    let cases: Vec<Case<'_>> = vec![
         (
             gpu("gh100-545.00-PASS"),
             HOPPER,

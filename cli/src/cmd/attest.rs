@@ -15,7 +15,7 @@ use crate::out::{BOLD, DIM, Failed, Out, RED};
 /// Evidence of confidential GPUs and machines.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    Verify(Verify),
+    Verify(Box<Verify>),
     /// Show every field of evidence, with where it is. Nothing is verified.
     #[command(after_help = "Examples:
   privet attest show evidence/report.bin
