@@ -22,12 +22,12 @@ use privet_core::{Code, Reason, Refusal as Told, Stage};
 use privet_crypto::{Digest, Seed, SigningKey};
 
 use crate::appraisal::{Appraisal, Verdict};
-use crate::binding::{Binding, Role};
+use crate::binding::{Binding, ReportData, Role};
 use crate::challenge::Challenges;
 use crate::ear::Claims;
 use crate::evidence::Bundle;
 use crate::policy::Profile;
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 use crate::source::Source;
 use crate::verifier::{Expected, Verifier};
 
@@ -142,7 +142,17 @@ impl Attested {
         };
         let expected = Expected::Data(binding.report_data());
         for verifier in &self.verifiers {
-            let appraisal = verifier.appraise(&bundle, &expected, now);
+            let mut appraisal = verifier.appraise(&bundle, &expected, now);
+            let other_nonce = |appraisal: &Appraisal| {
+                let codes = &mut appraisal.refusals.iter().map(|refusal| refusal.code);
+                codes.any(|code| code == refusal::Code::NonceMismatch)
+            };
+            if other_nonce(&appraisal) {
+                let answers = |data: &ReportData| {
+                    !other_nonce(&verifier.appraise(&bundle, &Expected::Data(*data), now))
+                };
+                appraisal.refusals.insert(0, binding.refusal(answers));
+            }
             let judged = content(verifier, &appraisal);
             let noted =
                 self.note(peer, job, challenge, verifier, &appraisal, &bundle, &judged, now);
