@@ -115,6 +115,12 @@ impl ReportData {
         data
     }
 
+    /// What a CPU signed, if it has the form.
+    pub fn from_cpu(data: &[u8; 64]) -> Option<Self> {
+        let (digest, rest) = data.split_first_chunk()?;
+        rest.iter().all(|byte| *byte == 0).then_some(Self(*digest))
+    }
+
     /// What a GPU signs, and a service for it.
     pub fn for_gpu(&self) -> [u8; 32] {
         Transcript::new("privet/cc-attest/gpu-nonce/v1").bytes(&self.0).finish().0
@@ -175,6 +181,12 @@ mod tests {
         let rd = binding().report_data();
         let data = rd.for_cpu();
         assert_eq!((&data[..48], &data[48..]), (&rd.digest()[..], &[0; 16][..]));
+        assert_eq!(ReportData::from_cpu(&data), Some(rd));
+        for at in 48..64 {
+            let mut other = data;
+            other[at] = 1;
+            assert_eq!(ReportData::from_cpu(&other), None);
+        }
     }
 
     #[test]
