@@ -45,6 +45,12 @@ fn prepared() -> Demo {
         let copied = privet_in(folder, &["init", example, &format!("examples/{example}")]);
         assert_eq!(copied.code, 0, "{}", copied.stderr);
     }
+    let attested = repository().join("examples/attested");
+    std::fs::create_dir_all(folder.join("examples/attested/sites")).unwrap();
+    for file in ["job.toml", "sites/central.toml", "sites/north.toml", "sites/south.toml"] {
+        let to = folder.join("examples/attested").join(file);
+        std::fs::copy(attested.join(file), to).unwrap();
+    }
     assert_eq!(demo.run(&["--rounds", "2"]).0, 0);
     let policy = blocks(&read("docs/policy.md"), "toml").remove(0);
     std::fs::write(folder.join("site.toml"), policy).unwrap();

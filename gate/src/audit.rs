@@ -91,9 +91,21 @@ impl Audit for AuditFile {
     }
 }
 
-/// serde_json's maps are sorted, and it writes no spaces.
+/// With the keys of every object in order, and no spaces, whatever order the maps of this build keep.
 fn canonical(value: &Value) -> String {
-    value.to_string()
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_by_key(|(name, _)| *name);
+                let sorted = members.into_iter().map(|(name, value)| (name.clone(), sorted(value)));
+                Value::Object(sorted.collect())
+            }
+            Value::Array(values) => Value::Array(values.iter().map(sorted).collect()),
+            other => other.clone(),
+        }
+    }
+    sorted(value).to_string()
 }
 
 /// What a log's chain says.
@@ -202,6 +214,13 @@ mod tests {
             };
             log.append(entry).unwrap();
         }
+    }
+
+    /// Whoever checks a log with another program sorts the keys too.
+    #[test]
+    fn lines_are_hashed_with_their_keys_in_order() {
+        let value = serde_json::json!({ "b": [{ "d": 1, "c": null }], "a": "x" });
+        assert_eq!(canonical(&value), r#"{"a":"x","b":[{"c":null,"d":1}]}"#);
     }
 
     #[test]
